@@ -1,0 +1,33 @@
+"""What the commands share: one-line errors and exit codes."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def run(program: str, command: Callable[[], object]) -> int:
+    """Run `command`: 0, or 2 and one line on stderr if the user's input or the machine's state does not allow it."""
+    try:
+        command()
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        return _fail(program, str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(program, f"{place}{error.strerror or error}")
+    except KeyboardInterrupt:
+        return _fail(program, "interrupted")
+    return 0
+
+
+def _fail(program: str, message: str) -> int:
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return 2

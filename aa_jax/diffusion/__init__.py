@@ -1,0 +1,45 @@
+"""Diffusion: noise schedule, samplers, guidance, windows over long videos, and the loop that joins them.
+
+Knows nothing of networks, files or weights: a network is a function `denoise(latents, frames, step)`.
+"""
+
+from aa_jax.diffusion.guidance import Guidance
+from aa_jax.diffusion.sample import STATIC_ARGNAMES, Denoise, Trajectory, sample
+from aa_jax.diffusion.samplers import DDIM, SAMPLERS, DPMSolverMultistep, Euler, Sampler, get_sampler
+from aa_jax.diffusion.schedule import NoiseSchedule, x0_and_epsilon
+from aa_jax.diffusion.windows import (
+    Moore,
+    Paper,
+    Shifted,
+    Triangular,
+    Uniform,
+    WindowPlan,
+    Windows,
+    get_windows,
+    moore_windows,
+)
+
+__all__ = [
+    "DDIM",
+    "SAMPLERS",
+    "STATIC_ARGNAMES",
+    "DPMSolverMultistep",
+    "Denoise",
+    "Euler",
+    "Guidance",
+    "Moore",
+    "NoiseSchedule",
+    "Paper",
+    "Sampler",
+    "Shifted",
+    "Trajectory",
+    "Triangular",
+    "Uniform",
+    "WindowPlan",
+    "Windows",
+    "get_sampler",
+    "get_windows",
+    "moore_windows",
+    "sample",
+    "x0_and_epsilon",
+]

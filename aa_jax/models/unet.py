@@ -1,0 +1,271 @@
+"""The UNet of SD-1.5 from its blocks up, as ReferenceNet and the denoising UNet share it."""
+
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Num
+
+from aa_jax.models.config import Policy, UNetConfig
+from aa_jax.models.layers import Downsample, TimestepEmbedding, Upsample, conv
+from aa_jax.models.resnet import ResnetBlock2D
+from aa_jax.models.temporal import MotionModule
+from aa_jax.models.transformer import Conditions, Transformer2DModel
+
+Features = dict[str, Float[Array, "r k c"]]
+"""The feature bank: per attention site the normed tokens that go into self-attention."""
+
+
+class UNetBlock(nnx.Module):
+    """Layers at one resolution: each a ResNet block, then attention and a motion module where the block has them."""
+
+    def __init__(
+        self,
+        in_channels: list[int],
+        out_channels: int,
+        config: UNetConfig,
+        *,
+        attention: bool,
+        policy: Policy,
+        rngs: nnx.Rngs,
+    ):
+        self.resnets = nnx.List(
+            [
+                ResnetBlock2D(
+                    width,
+                    out_channels,
+                    time_channels=4 * config.block_out_channels[0],
+                    groups=config.norm_num_groups,
+                    epsilon=1e-5,
+                    norm_axes=3 if config.group_norm_over_frames else 2,
+                    policy=policy,
+                    rngs=rngs,
+                )
+                for width in in_channels
+            ]
+        )
+        if attention:
+            self.attentions = nnx.List(
+                [Transformer2DModel(out_channels, config, policy=policy, rngs=rngs) for _ in in_channels]
+            )
+        self.has_attention = attention
+        if config.motion is not None:
+            self.motion_modules = nnx.List(
+                [MotionModule(out_channels, config.motion, policy=policy, rngs=rngs) for _ in in_channels]
+            )
+        self.has_motion = config.motion is not None
+
+    def layer(
+        self,
+        index: int,
+        x: Float[Array, "b t h w c"],
+        time_embedding: Float[Array, "r d"],
+        name: str,
+        conditions: Conditions,
+    ) -> tuple[Float[Array, "b t h w d"], Features]:
+        """Run layer `index` of the block called `name`."""
+        features = {}
+        x = self.resnets[index](x, time_embedding)
+        if self.has_attention:
+            site = f"{name}.attentions.{index}"
+            x, features[site] = self.attentions[index](x, site, conditions)
+        if self.has_motion:
+            x = self.motion_modules[index](x)
+        return x, features
+
+
+class DownBlock(UNetBlock):
+    """Layers, then a downsampling convolution in all but the last block."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        config: UNetConfig,
+        *,
+        attention: bool,
+        last: bool,
+        policy: Policy,
+        rngs: nnx.Rngs,
+    ):
+        widths = [in_channels] + [out_channels] * (config.layers_per_block - 1)
+        super().__init__(widths, out_channels, config, attention=attention, policy=policy, rngs=rngs)
+        if not last:
+            self.downsamplers = nnx.List([Downsample(out_channels, padding=(1, 1), policy=policy, rngs=rngs)])
+        self.last = last
+
+    def __call__(
+        self, x: Float[Array, "b t h w c"], time_embedding: Float[Array, "r d"], name: str, conditions: Conditions
+    ) -> tuple[Float[Array, "b t h2 w2 d"], list[Array], Features]:
+        """The block's result, its skip connections in order, and its features."""
+        skips, features = [], {}
+        for index in range(len(self.resnets)):
+            x, found = self.layer(index, x, time_embedding, name, conditions)
+            skips.append(x)
+            features |= found
+        if not self.last:
+            x = self.downsamplers[0](x)
+            skips.append(x)
+        return x, skips, features
+
+
+class MidBlock(nnx.Module):
+    """ResNet block, attention, (motion module,) ResNet block at the lowest resolution."""
+
+    def __init__(self, channels: int, config: UNetConfig, *, policy: Policy, rngs: nnx.Rngs):
+        self.resnets = nnx.List(
+            [
+                ResnetBlock2D(
+                    channels,
+                    channels,
+                    time_channels=4 * config.block_out_channels[0],
+                    groups=config.norm_num_groups,
+                    epsilon=1e-5,
+                    norm_axes=3 if config.group_norm_over_frames else 2,
+                    policy=policy,
+                    rngs=rngs,
+                )
+                for _ in range(2)
+            ]
+        )
+        self.attentions = nnx.List([Transformer2DModel(channels, config, policy=policy, rngs=rngs)])
+        self.has_motion = config.motion is not None and config.motion.mid_block
+        if self.has_motion:
+            self.motion_modules = nnx.List([MotionModule(channels, config.motion, policy=policy, rngs=rngs)])
+
+    def __call__(
+        self, x: Float[Array, "b t h w c"], time_embedding: Float[Array, "r d"], name: str, conditions: Conditions
+    ) -> tuple[Float[Array, "b t h w c"], Features]:
+        site = f"{name}.attentions.0"
+        x = self.resnets[0](x, time_embedding)
+        x, feature = self.attentions[0](x, site, conditions)
+        if self.has_motion:
+            x = self.motion_modules[0](x)
+        return self.resnets[1](x, time_embedding), {site: feature}
+
+
+class UpBlock(UNetBlock):
+    """Layers that each take in a skip connection, then an upsampling convolution in all but the last block."""
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, config: UNetConfig, *, attention: bool, last: bool,
+                 policy: Policy, rngs: nnx.Rngs):  # fmt: skip
+        layers = config.layers_per_block + 1
+        widths = [in_channels] + [out_channels] * (layers - 1)
+        skips = [out_channels] * (layers - 1) + [skip_channels]
+        joined = [width + skip for width, skip in zip(widths, skips, strict=True)]
+        super().__init__(joined, out_channels, config, attention=attention, policy=policy, rngs=rngs)
+        if not last:
+            self.upsamplers = nnx.List([Upsample(out_channels, policy=policy, rngs=rngs)])
+        self.last = last
+
+    def __call__(
+        self,
+        x: Float[Array, "b t h w c"],
+        skips: list[Array],
+        time_embedding: Float[Array, "r d"],
+        name: str,
+        conditions: Conditions,
+    ) -> tuple[Float[Array, "b t h2 w2 d"], list[Array], Features]:
+        """The block's result, the skip connections that are left, and its features."""
+        features = {}
+        for index in range(len(self.resnets)):
+            *skips, skip = skips
+            x = jnp.concatenate([x, skip], -1)
+            x, found = self.layer(index, x, time_embedding, name, conditions)
+            features |= found
+        if not self.last:
+            x = self.upsamplers[0](x, skips[-1].shape[-3:-1])
+        return x, skips, features
+
+
+class UNet(nnx.Module):
+    """Everything of the UNet but its last norm and convolution."""
+
+    def __init__(self, config: UNetConfig, *, policy: Policy, rngs: nnx.Rngs):
+        channels = config.block_out_channels
+        levels = len(channels)
+        self.conv_in = conv(config.in_channels, channels[0], 3, policy=policy, rngs=rngs)
+        self.time_embedding = TimestepEmbedding(channels[0], 4 * channels[0], policy=policy, rngs=rngs)
+        self.down_blocks = nnx.List(
+            [
+                DownBlock(
+                    channels[max(level - 1, 0)],
+                    channels[level],
+                    config,
+                    attention=config.attention_levels[level],
+                    last=level == levels - 1,
+                    policy=policy,
+                    rngs=rngs,
+                )
+                for level in range(levels)
+            ]
+        )
+        self.mid_block = MidBlock(channels[-1], config, policy=policy, rngs=rngs)
+        self.up_blocks = nnx.List(
+            [
+                UpBlock(
+                    channels[min(level + 1, levels - 1)],
+                    channels[max(level - 1, 0)],
+                    channels[level],
+                    config,
+                    attention=config.attention_levels[level],
+                    last=level == 0,
+                    policy=policy,
+                    rngs=rngs,
+                )
+                for level in reversed(range(levels))
+            ]
+        )
+
+    def sites(self) -> Iterator[tuple[str, Transformer2DModel]]:
+        """Every attention site with its name, in the order of the forward pass."""
+        named = [(f"down_blocks.{i}", block) for i, block in enumerate(self.down_blocks)]
+        named += [("mid_block", self.mid_block)]
+        named += [(f"up_blocks.{i}", block) for i, block in enumerate(self.up_blocks)]
+        for name, block in named:
+            for index, site in enumerate(getattr(block, "attentions", ())):
+                yield f"{name}.attentions.{index}", site
+
+    def condition(
+        self, context: Float[Array, "r k d"], bank: Features | None = None, *, guided: bool = False
+    ) -> Conditions:
+        """Project all conditions once.
+
+        Args:
+          context: image embedding tokens; with `guided`, the unconditional row first.
+          bank: a ReferenceNet's features, of any resolution.
+          guided: the sample's first half is the unconditional half of classifier-free guidance.
+        """
+        sites = dict(self.sites())
+        return Conditions(
+            context={name: site.condition_context(context) for name, site in sites.items()},
+            reference={name: sites[name].condition_reference(feature) for name, feature in (bank or {}).items()},
+            guided=guided,
+        )
+
+    def embed_time(self, timesteps: Num[Array, " s"]) -> Float[Array, "s d"]:
+        """Time embeddings of many timesteps at once."""
+        return self.time_embedding(timesteps)
+
+    def trunk(
+        self,
+        sample: Float[Array, "b t h w c"],
+        time_embedding: Float[Array, "r d"],
+        conditions: Conditions,
+        pose: Float[Array, "b t h w d"] | None = None,
+    ) -> tuple[Float[Array, "b t h w d"], Features]:
+        """Run conv_in to the last up block. `pose` is added to conv_in's output."""
+        x = self.conv_in(sample)
+        if pose is not None:
+            x = x + pose
+        skips, features = [x], {}
+        for level, block in enumerate(self.down_blocks):
+            x, found_skips, found = block(x, time_embedding, f"down_blocks.{level}", conditions)
+            skips += found_skips
+            features |= found
+        x, found = self.mid_block(x, time_embedding, "mid_block", conditions)
+        features |= found
+        for level, block in enumerate(self.up_blocks):
+            x, skips, found = block(x, skips, time_embedding, f"up_blocks.{level}", conditions)
+            features |= found
+        return x, features

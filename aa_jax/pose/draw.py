@@ -1,0 +1,164 @@
+"""Keypoints drawn as the RGB image that pose guiders were trained on: DWPose's drawing as Moore-AnimateAnyone uses it.
+
+Byte for byte the image of DWPose's `draw_pose`, quirks included: limbs are dimmed and joints are not, a hand or face
+point on pixel row or column 0 is left out, and coordinates are truncated, not rounded.
+"""
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from aa_jax.pose.keypoints import FACE, FEET, LEFT_HAND, RIGHT_HAND, VISIBLE, Keypoints, check_points
+
+# Body joints, and limb i with joint i, share a colour.
+JOINT_COLOURS = (
+    (255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (170, 255, 0), (85, 255, 0),
+    (0, 255, 0), (0, 255, 85), (0, 255, 170), (0, 255, 255), (0, 170, 255), (0, 85, 255),
+    (0, 0, 255), (85, 0, 255), (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85),
+)  # fmt: skip
+LIMBS = (
+    (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10),
+    (1, 11), (11, 12), (12, 13), (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
+)  # fmt: skip
+# The wrist is point 0, and each finger four points from its root to its tip.
+HAND_EDGES = tuple(
+    (0 if bone == 0 else finger + bone, finger + bone + 1) for finger in (0, 4, 8, 12, 16) for bone in range(4)
+)
+# Edge k has hue k / 20; a table, because rounding the hues differs between implementations.
+HAND_COLOURS = (
+    (255, 0, 0), (255, 77, 0), (255, 153, 0), (255, 229, 0), (204, 255, 0), (128, 255, 0), (51, 255, 0),
+    (0, 255, 25), (0, 255, 102), (0, 255, 179), (0, 255, 255), (0, 178, 255), (0, 102, 255), (0, 25, 255),
+    (51, 0, 255), (128, 0, 255), (204, 0, 255), (255, 0, 230), (255, 0, 153), (255, 0, 77),
+)  # fmt: skip
+HAND_JOINT_COLOUR = (0, 0, 255)
+FACE_COLOUR = (255, 255, 255)
+# novita's drawing of feet: heel to toes with colours, and the colours of the six points.
+FOOT_EDGES = ((2, 0), (2, 1), (5, 3), (5, 4))
+FOOT_EDGE_COLOURS = ((255, 26, 250), (135, 24, 255), (193, 255, 23), (25, 255, 121))
+FOOT_COLOURS = ((181, 40, 112), (163, 53, 181), (49, 124, 255), (137, 181, 40), (60, 181, 99), (64, 255, 188))
+LIMB_BRIGHTNESS = 0.6
+LIMB_HALF_WIDTH = 4
+JOINT_RADIUS = 4
+FACE_RADIUS = 3
+FOOT_RADIUS = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DrawStyle:
+    """What published systems do differently; the defaults are DWPose's drawing as Moore-AnimateAnyone uses it.
+
+    Attributes:
+      face: face points are drawn. Not by novita and MusePose.
+      feet: feet are drawn. By novita alone.
+      hand_joint_radius: of the discs at the joints of hands, in pixels. 2 in novita's.
+    """
+
+    face: bool = True
+    feet: bool = False
+    hand_joint_radius: int = JOINT_RADIUS
+
+
+DWPOSE = DrawStyle()
+
+
+def draw_pose(
+    keypoints: Float[np.ndarray, "134 2"],
+    scores: Float[np.ndarray, "134"],
+    *,
+    height: int,
+    width: int,
+    style: DrawStyle = DWPOSE,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw one person on black.
+
+    Args:
+      keypoints: x and y normalised to [0, 1] by the image's width and height, in the order of `Keypoints`.
+      scores: a body point is drawn above 0.3, a hand or face point from 0.3 on.
+      height: of the drawing, in pixels.
+      width: of the drawing, in pixels.
+      style: which parts are drawn, and how.
+
+    Returns:
+      RGB, uint8.
+
+    Raises:
+      ValueError: a wrong shape, a value that is not finite, coordinates in pixels, or a size that is not positive.
+    """
+    keypoints, scores = np.asarray(keypoints), np.asarray(scores)
+    if keypoints.ndim != 2:
+        raise ValueError(f"keypoints of shape {keypoints.shape} given, expected (134, 2): one person in one frame")
+    check_points(keypoints, scores)
+    if height < 1 or width < 1:
+        raise ValueError(f"drawing of {height}x{width} (height x width) asked for, expected positive sizes")
+    pixels = keypoints.astype(np.float64) * (width, height)
+    joints = {index: pixels[index] for index in range(len(JOINT_COLOURS)) if scores[index] > VISIBLE}
+    places = [_place(point) if score >= VISIBLE else None for point, score in zip(pixels, scores, strict=True)]
+
+    canvas = np.zeros((height, width, 3), np.uint8)
+    _draw_limbs(canvas, joints)
+    canvas = (canvas * LIMB_BRIGHTNESS).astype(np.uint8)
+    _draw_joints(canvas, joints)
+    _draw_hand(canvas, places[LEFT_HAND], style.hand_joint_radius)
+    _draw_hand(canvas, places[RIGHT_HAND], style.hand_joint_radius)
+    if style.feet:
+        _draw_feet(canvas, places[FEET])
+    if style.face:
+        _draw_face(canvas, places[FACE])
+    return canvas
+
+
+def draw_poses(
+    keypoints: Keypoints, *, height: int, width: int, style: DrawStyle = DWPOSE
+) -> UInt8[np.ndarray, "t height width 3"]:
+    """Draw every frame of a clip; see `draw_pose`."""
+    frames = zip(keypoints.points, keypoints.scores, strict=True)
+    return np.stack([draw_pose(points, scores, height=height, width=width, style=style) for points, scores in frames])
+
+
+def _place(pixel: np.ndarray) -> tuple[int, int] | None:
+    """The pixel that a hand or face point falls on, or None where DWPose does not draw it."""
+    x, y = int(pixel[0]), int(pixel[1])
+    return (x, y) if x > 0 and y > 0 else None
+
+
+def _draw_limbs(canvas: np.ndarray, joints: dict[int, np.ndarray]) -> None:
+    for (start, end), colour in zip(LIMBS, JOINT_COLOURS[: len(LIMBS)], strict=True):
+        if start in joints and end in joints:
+            x, y = (joints[start] + joints[end]) / 2
+            dx, dy = joints[start] - joints[end]
+            axes = (int((dx**2 + dy**2) ** 0.5 / 2), LIMB_HALF_WIDTH)
+            angle = int(math.degrees(math.atan2(dy, dx)))
+            ellipse = np.asarray(cv2.ellipse2Poly((int(x), int(y)), axes, angle, 0, 360, 1))
+            cv2.fillConvexPoly(canvas, ellipse, colour)
+
+
+def _draw_joints(canvas: np.ndarray, joints: dict[int, np.ndarray]) -> None:
+    for index, (x, y) in joints.items():
+        cv2.circle(canvas, (int(x), int(y)), JOINT_RADIUS, JOINT_COLOURS[index], thickness=-1)
+
+
+def _draw_hand(canvas: np.ndarray, places: list[tuple[int, int] | None], radius: int) -> None:
+    for (start, end), colour in zip(HAND_EDGES, HAND_COLOURS, strict=True):
+        a, b = places[start], places[end]
+        if a and b:
+            cv2.line(canvas, a, b, colour, thickness=2)
+    for place in filter(None, places):
+        cv2.circle(canvas, place, radius, HAND_JOINT_COLOUR, thickness=-1)
+
+
+def _draw_feet(canvas: np.ndarray, places: list[tuple[int, int] | None]) -> None:
+    for (start, end), colour in zip(FOOT_EDGES, FOOT_EDGE_COLOURS, strict=True):
+        a, b = places[start], places[end]
+        if a and b:
+            cv2.line(canvas, a, b, colour, thickness=2)
+    for place, colour in zip(places, FOOT_COLOURS, strict=True):
+        if place:
+            cv2.circle(canvas, place, FOOT_RADIUS, colour, thickness=-1)
+
+
+def _draw_face(canvas: np.ndarray, places: list[tuple[int, int] | None]) -> None:
+    for place in filter(None, places):
+        cv2.circle(canvas, place, FACE_RADIUS, FACE_COLOUR, thickness=-1)

@@ -1,0 +1,114 @@
+"""From images and poses to the arrays that the networks take."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from aa_jax.config import InferenceConfig
+from aa_jax.image import ResizeMode, resize, same_aspect
+from aa_jax.models.clip_vision import CLIP_MEAN, CLIP_STD
+from aa_jax.models.config import PoseGuiderConfig
+from aa_jax.pose.draw import DrawStyle, draw_poses
+from aa_jax.pose.fit import fit_keypoints
+from aa_jax.pose.keypoints import Keypoints
+from aa_jax.video import Video
+
+
+def choose_mode(what: str, size: tuple[int, int], target: tuple[int, int], mode: ResizeMode | None) -> ResizeMode:
+    """The resize mode, which must be given where the aspects differ: nothing is distorted or cut without being asked for.
+
+    Raises:
+      ValueError: the aspects of `size` and `target`, both (height, width), differ, and there is no mode.
+    """
+    if mode is None and not same_aspect(size, target):
+        raise ValueError(
+            f"the {what} is {size[1]}x{size[0]} (width x height), which is not the aspect of the video, {target[1]}x{target[0]}: "
+            "choose resize 'crop', 'letterbox' or 'stretch', or another height and width"
+        )
+    return mode or "stretch"
+
+
+def count_frames(available: int, asked: int | None) -> int:
+    """How many frames of a pose of `available` frames to animate: `asked`, or all.
+
+    Raises:
+      ValueError: there are not so many.
+    """
+    if asked is None:
+        return available
+    if asked < 1:
+        raise ValueError(f"num_frames is {asked}, expected 1 or more")
+    if asked > available:
+        raise ValueError(
+            f"num_frames is {asked}, but the pose has only {available} frames: ask for fewer or give a longer pose"
+        )
+    return asked
+
+
+def reference_frame(
+    image: UInt8[np.ndarray, "h w 3"], height: int, width: int, mode: ResizeMode | None, config: InferenceConfig
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The reference at the size of the video."""
+    mode = choose_mode("reference image", image.shape[:2], (height, width), mode)
+    return resize(image, height, width, mode, config.reference_resample)
+
+
+def vae_pixels(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "1 h w 3"]:
+    """A frame as the VAE takes it, [-1, 1]."""
+    return frame[None].astype(np.float32) / 127.5 - 1
+
+
+def clip_pixels(
+    image: UInt8[np.ndarray, "h w 3"], size: int, config: InferenceConfig
+) -> Float[np.ndarray, "1 size size 3"]:
+    """The whole reference as CLIP takes it: a square of `size` pixels, normalised. `config.clip_resize` says how it becomes a square."""
+    if config.clip_resize == "squash":
+        square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    else:
+        square = _shortest_edge_crop(_reflect_to_square(image) if config.clip_resize == "pad" else image, size)
+    return ((square.astype(np.float32) / 255 - np.float32(CLIP_MEAN)) / np.float32(CLIP_STD))[None]
+
+
+def pose_frames(
+    pose: Keypoints | Video | UInt8[np.ndarray, "t h w 3"],
+    height: int,
+    width: int,
+    mode: ResizeMode | None,
+    config: InferenceConfig,
+    num_frames: int | None = None,
+) -> UInt8[np.ndarray, "n height width 3"]:
+    """The first `num_frames` drawn poses at the size of the video: keypoints are drawn at it, drawings are resized."""
+    frames = count_frames(len(pose), num_frames)
+    if isinstance(pose, Keypoints):
+        mode = choose_mode("pose", (pose.height, pose.width), (height, width), mode)
+        first = dataclasses.replace(pose, points=pose.points[:frames], scores=pose.scores[:frames])
+        style = DrawStyle(face=config.draw_face, feet=config.draw_feet, hand_joint_radius=config.hand_joint_radius)
+        return draw_poses(fit_keypoints(first, height, width, mode), height=height, width=width, style=style)
+    drawn = (pose.frames if isinstance(pose, Video) else pose)[:frames]
+    mode = choose_mode("pose", drawn.shape[1:3], (height, width), mode)
+    return resize(drawn, height, width, mode, config.pose_resample)
+
+
+def pose_pixels(frames: UInt8[np.ndarray, "t h w 3"], config: PoseGuiderConfig) -> Float[np.ndarray, "t h w 3"]:
+    """Drawn poses in the value range that the pose guider takes."""
+    unit = frames.astype(np.float32) / 255
+    return unit if config.input_range == "unit" else 2 * unit - 1
+
+
+def _shortest_edge_crop(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """Resize the shorter edge to `size` and cut the centre out, as transformers' `CLIPImageProcessor` does."""
+    height, width = image.shape[:2]
+    short = min(height, width)
+    wide, high = int(size * width / short), int(size * height / short)
+    resized = np.asarray(Image.fromarray(image).resize((wide, high), Image.Resampling.BICUBIC))
+    top, left = (high - size) // 2, (wide - size) // 2
+    return resized[top : top + size, left : left + size]
+
+
+def _reflect_to_square(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
+    """Pad the shorter sides by reflection."""
+    longest = max(image.shape[:2])
+    missing = [longest - side for side in image.shape[:2]]
+    return np.pad(image, [*((total // 2, total - total // 2) for total in missing), (0, 0)], mode="reflect")

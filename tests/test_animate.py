@@ -1,0 +1,180 @@
+"""The command line: a real run of the tiny system, and bad input: one line, exit code 2, nothing under the final name."""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aa_jax.animate import main
+from aa_jax.pose import Keypoints, save_keypoints
+from aa_jax.video import read_video, write_video
+from tests.golden_tools import recipe
+
+
+@pytest.fixture(scope="module")
+def inputs(golden, tmp_path_factory):
+    """A reference photograph with an EXIF rotation, a drawn pose video and keypoints."""
+    folder = tmp_path_factory.mktemp("inputs")
+    make = recipe(golden).gen_image
+    lying = Image.fromarray(make("animate", 64, 64)).rotate(90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying.save(folder / "reference.jpg", exif=exif, quality=95)
+    write_video(folder / "pose.mp4", np.stack([make(f"pose{i}", 64, 64) for i in range(3)]), 10)
+    points = np.random.default_rng(0).random((3, 134, 2))
+    save_keypoints(folder / "pose.npz", Keypoints(points=points, scores=np.ones((3, 134)), height=64, width=64, fps=10))
+    return folder
+
+
+@pytest.fixture
+def arguments(moore_folder, inputs, tmp_path):
+    return {
+        "--model": moore_folder,
+        "--reference": inputs / "reference.jpg",
+        "--pose": inputs / "pose.mp4",
+        "--output": tmp_path / "out.mp4",
+        "--height": 64,
+        "--width": 64,
+        "--num-inference-steps": 2,
+    }
+
+
+def words(arguments):
+    return [str(word) for pair in arguments.items() for word in pair]
+
+
+def refused(capsys, arguments, *expected):
+    """The command ends with 2 and one line that says all of `expected`; nothing was written."""
+    output = arguments["--output"]
+    before = set(output.parent.iterdir()) if output.parent.is_dir() else set()
+    try:
+        code = main(words(arguments))
+    except SystemExit as error:
+        code = error.code
+    printed = capsys.readouterr()
+    assert code == 2, printed
+    lines = printed.err.strip().splitlines()
+    assert len(lines) == 1, printed.err
+    for text in expected:
+        assert text in lines[0], lines[0]
+    after = set(output.parent.iterdir()) if output.parent.is_dir() else set()
+    assert after == before
+
+
+def test_animate_writes_a_video(capsys, arguments):
+    assert main([*words(arguments), "--side-by-side"]) == 0
+    printed = capsys.readouterr()
+    for word in ("model ", "moore", "compile ", "run ", "frames per second", "written "):
+        assert word in printed.out
+    assert "2/2" in printed.err
+    video = read_video(arguments["--output"])
+    assert video.frames.shape == (3, 64, 192, 3) and video.fps == 10
+
+
+def test_animate_in_another_process_without_torch(arguments, inputs):
+    """Keypoints in, PNGs out, and no PyTorch in the process."""
+    arguments |= {"--pose": inputs / "pose.npz", "--output": arguments["--output"].with_name("frames")}
+    code = (
+        "import sys; from aa_jax.animate import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'diffusers', 'transformers', 'tensorflow', 'onnxruntime'} & set(sys.modules);"
+        "sys.exit(code or len(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words(arguments), "--quiet"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert len(list(arguments["--output"].glob("*.png"))) == 3
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "python -m aa_jax.animate --model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"--num-frames": 4}, ["num_frames is 4", "only 3 frames"]),
+        ({"--num-frames": 0}, ["num_frames is 0", "1 or more"]),
+        ({"--height": 60}, ["height is 60", "multiple of 8"]),
+        ({"--width": 0}, ["width is 0", "multiple of 8"]),
+        ({"--height": 96}, ["reference image is 64x64", "crop", "letterbox", "stretch"]),
+        ({"--sampler": "ddpm"}, ["ddpm", "ddim"]),
+        ({"--windows": "square"}, ["square", "paper"]),
+        ({"--window-length": 99}, ["window_length is 99", "32"]),
+        ({"--window-length": 0}, ["0", "1"]),
+        ({"--window-overlap": 24}, ["24"]),
+        ({"--num-inference-steps": 0}, ["num_inference_steps is 0"]),
+        ({"--guidance-scale": "nan"}, ["nan", "finite"]),
+        ({"--dtype": "int8"}, ["int8", "float32"]),
+        ({"--resize": "zoom"}, ["zoom", "crop"]),
+        ({"--fps": 0}, ["fps", "0"]),
+        ({"--colour": "red"}, ["--colour"]),
+        ({"--attention": "flash"}, ["flash", "cudnn"]),
+        ({"--window-batch": 0}, ["window_batch is 0"]),
+        ({"--frame-batch": 0}, ["frame_batch is 0"]),
+    ],
+)
+def test_unknown_or_impossible_options(capsys, arguments, change, expected):
+    refused(capsys, arguments | change, *expected)
+
+
+def test_files_that_are_none(capsys, arguments, tmp_path, inputs):
+    (tmp_path / "text.png").write_text("no image")
+    refused(capsys, arguments | {"--reference": tmp_path / "text.png"}, "text.png", "image")
+    refused(capsys, arguments | {"--reference": tmp_path / "none.png"}, "none.png", "does not exist")
+    (tmp_path / "text.mp4").write_text("no video")
+    refused(capsys, arguments | {"--pose": tmp_path / "text.mp4"}, "text.mp4")
+    (tmp_path / "pose.npz").write_bytes((inputs / "pose.npz").read_bytes()[:500])
+    refused(capsys, arguments | {"--pose": tmp_path / "pose.npz"}, "pose.npz", "damaged")
+
+
+def test_pose_of_another_aspect(capsys, arguments, tmp_path):
+    write_video(tmp_path / "wide.mp4", np.zeros((3, 64, 128, 3), np.uint8), 10)
+    refused(capsys, arguments | {"--pose": tmp_path / "wide.mp4"}, "pose is 128x64", "letterbox")
+
+
+def test_models_that_are_none(capsys, arguments, moore_folder, tmp_path):
+    refused(capsys, arguments | {"--model": tmp_path / "nothing"}, "nothing", "no model folder")
+    (tmp_path / "empty").mkdir()
+    refused(capsys, arguments | {"--model": tmp_path / "empty"}, "config.json")
+    for damage in ("truncated", "missing", "config", "incomplete"):
+        folder = tmp_path / damage
+        shutil.copytree(moore_folder, folder)
+        vae = folder / "vae.safetensors"
+        if damage == "truncated":
+            vae.write_bytes(vae.read_bytes()[:-100])
+        elif damage == "missing":
+            vae.unlink()
+        else:
+            config = json.loads((folder / "config.json").read_text())
+            config |= {"vae": None} if damage == "incomplete" else {"colour": "red"}
+            (folder / "config.json").write_text(json.dumps(config))
+        expected = {"config": "colour", "incomplete": "has no vae"}.get(damage, "vae.safetensors")
+        refused(capsys, arguments | {"--model": folder}, expected)
+
+
+def test_outputs_that_cannot_be(capsys, arguments, tmp_path):
+    refused(capsys, arguments | {"--output": tmp_path / "out.avi"}, "out.avi", ".mp4")
+    refused(capsys, arguments | {"--output": tmp_path / "nowhere" / "out.mp4"}, "nowhere")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    refused(capsys, arguments | {"--output": tmp_path / "full"}, "full", "files in it")
+
+
+def test_disk_full(arguments, moore_folder):
+    """The kernel refuses to write more than a few bytes: nothing stays, and the command says why."""
+    code = (
+        "import resource, signal, sys; from aa_jax.animate import main;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)); sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words(arguments), "--quiet"], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and "out.mp4" in done.stderr
+    assert list(arguments["--output"].parent.iterdir()) == []
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200
