@@ -1,7 +1,8 @@
 """Animate a still image of a character.
 
     python -m aa_jax.animate --model model/ --reference person.png --pose dance.mp4 --output out.mp4
-    python -m aa_jax.animate --model model/ --reference person.png --pose dance.npz --output out.mp4 --height 768 --width 512 --resize crop
+    python -m aa_jax.animate --model model/ --reference person.png --pose dance.npz --output out.mp4 --height 768
+    --width 512 --resize crop
 """  # fmt: skip
 
 import argparse
@@ -28,16 +29,24 @@ def parser() -> cli.Parser:
         prog="animate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=True
     )
     files = command.add_argument_group("files")
-    files.add_argument("--model", required=True, metavar="DIR", help="model folder, or owner/name on the Hugging Face Hub")
+    files.add_argument(
+        "--model", required=True, metavar="DIR", help="model folder, or owner/name on the Hugging Face Hub"
+    )
     files.add_argument("--reference", required=True, type=Path, metavar="IMG", help="image of the character")
     files.add_argument(
         "--pose", required=True, type=Path, metavar="FILE",
         help="keypoints (.npz), or drawn poses: a video, an animation or a folder of images",
     )  # fmt: skip
     files.add_argument(
-        "--output", required=True, type=Path, metavar="OUT", help=".mp4, .gif, .webp, or a folder for PNGs (a name without suffix)"
+        "--output",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help=".mp4, .gif, .webp, or a folder for PNGs (a name without suffix)",
     )
-    files.add_argument("--side-by-side", action="store_true", help="write reference, pose and result beside one another")
+    files.add_argument(
+        "--side-by-side", action="store_true", help="write reference, pose and result beside one another"
+    )
 
     video = command.add_argument_group("video (defaults are the model's)")
     video.add_argument("--height", type=int, metavar="PIXELS", help="divisible by 8")
@@ -45,7 +54,9 @@ def parser() -> cli.Parser:
     video.add_argument("--num-frames", type=int, metavar="N", help="default: all frames of the pose")
     video.add_argument("--fps", type=float, help=f"frames per second; default: the pose's, or {DEFAULT_FPS:g}")
     video.add_argument(
-        "--resize", choices=("crop", "letterbox", "stretch"), help="needed where reference or pose have another aspect than the video"
+        "--resize",
+        choices=("crop", "letterbox", "stretch"),
+        help="needed where reference or pose have another aspect than the video",
     )
 
     sampling = command.add_argument_group("sampling (defaults are the model's)")
@@ -53,7 +64,12 @@ def parser() -> cli.Parser:
     sampling.add_argument("--guidance-scale", type=float, metavar="S", help="1 or less switches guidance off")
     sampling.add_argument("--guidance-rescale", type=float, default=0.0, metavar="R", help="0 to 1, default 0")
     sampling.add_argument(
-        "--guidance-interval", type=float, nargs=2, default=(0.0, 1.0), metavar=("START", "END"), help="guided part of the run, default 0 1"
+        "--guidance-interval",
+        type=float,
+        nargs=2,
+        default=(0.0, 1.0),
+        metavar=("START", "END"),
+        help="guided part of the run, default 0 1",
     )
     sampling.add_argument("--seed", type=int, default=42, help="default 42")
     sampling.add_argument("--sampler", default="ddim", metavar="NAME", help="ddim (default), dpm++ or euler")
@@ -62,9 +78,16 @@ def parser() -> cli.Parser:
     sampling.add_argument("--window-overlap", type=int, metavar="FRAMES")
 
     machine = command.add_argument_group("machine")
-    machine.add_argument("--dtype", choices=DTYPES, default="float32", help="of weights and computation, default float32")
+    machine.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of weights and computation, default float32"
+    )
     machine.add_argument("--attention", choices=ATTENTION_IMPLEMENTATIONS, default="auto", help="kernel, default auto")
-    machine.add_argument("--window-batch", type=int, metavar="N", help="windows in the network at once, default all; fewer take less memory")
+    machine.add_argument(
+        "--window-batch",
+        type=int,
+        metavar="N",
+        help="windows in the network at once, default all; fewer take less memory",
+    )
     machine.add_argument("--frame-batch", type=int, default=4, metavar="N", help="frames in the VAE at once, default 4")
     machine.add_argument("--quiet", action="store_true", help="print errors only")
     return command
@@ -89,7 +112,8 @@ def animate(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     animator = Animator.from_pretrained(args.model, dtype=args.dtype, attention=args.attention)
     millions = sum(np.size(leaf) for leaf in animator.leaves()) / 1e6
-    say(f"model    {args.model}: {config.family}, {millions:.0f} million parameters, {args.dtype}, read in {_since(start)}")
+    said = f"{config.family}, {millions:.0f} million parameters, {args.dtype}, read in {_since(start)}"
+    say(f"model    {args.model}: {said}")
     say(f"video    {frames} frames, {width}x{height}, {fps:g} per second")
 
     start = time.perf_counter()
@@ -123,7 +147,8 @@ def animate(args: argparse.Namespace) -> None:
 
 
 class _Bar:
-    """A progress bar over the steps; it opens with the first report, when all is compiled, so that its time left is true."""
+    """A progress bar over the steps; it opens with the first report, when all is compiled, so that its time left is
+    true."""
 
     def __init__(self, *, quiet: bool):
         self.quiet = quiet

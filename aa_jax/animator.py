@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from aa_jax.diffusion.guidance import Guidance
 from aa_jax.diffusion.samplers import DDIM, Sampler, get_sampler
 from aa_jax.diffusion.windows import Windows, get_windows
 from aa_jax.image import ResizeMode, load_image
-from aa_jax.models.config import Policy
+from aa_jax.models.config import Policy, needed
 from aa_jax.pose.files import load_pose
 from aa_jax.pose.keypoints import Keypoints
 from aa_jax.programs import Programs, Weights, in_chunks
@@ -47,8 +47,8 @@ class Animator:
         missing = [name for name in REQUIRED if name not in networks]
         if missing:
             raise ValueError(
-                f"this model (family {config.family}) has no {', '.join(missing)}, and animating takes {', '.join(REQUIRED)}: "
-                "convert a whole published system, or train one"
+                f"this model (family {config.family}) has no {', '.join(missing)}, "
+                f"and animating takes {', '.join(REQUIRED)}: convert a whole published system, or train one"
             )
         split = {name: nnx.split(networks[name]) for name in REQUIRED}
         self.config = config
@@ -65,7 +65,8 @@ class Animator:
 
         Args:
           path_or_hub_id: a folder that `tools.convert_weights` or training wrote, or a hub id `owner/name`.
-          dtype: of weights and computation: float32 (default), bfloat16 or float16. Norms, softmax and the schedule stay float32.
+          dtype: of weights and computation: float32 (default), bfloat16 or float16. Norms, softmax and the schedule
+            stay float32.
           attention: attention kernel, see `models.config.Policy`.
 
         Raises:
@@ -81,7 +82,7 @@ class Animator:
         names = [name for name in REQUIRED if name in config.networks]
         return cls(config, {name: load_network(folder, name, dtype=dtype, policy=policy) for name in names})
 
-    def with_inference(self, **changes: object) -> "Animator":
+    def with_inference(self, **changes: Any) -> "Animator":
         """The same weights, run by other values of `config.inference`'s fields."""
         inference = dataclasses.replace(self.config.inference, **changes)
         config = dataclasses.replace(self.config, inference=inference)
@@ -117,7 +118,8 @@ class Animator:
 
         Args:
           reference: image of the character: a path, a PIL image, or uint8 RGB (h, w, 3).
-          pose: what it shall do: `Keypoints`, drawn poses (t, h, w, 3) or as a `Video`, or a file of either (`load_pose`).
+          pose: what it shall do: `Keypoints`, drawn poses (t, h, w, 3) or as a `Video`, or a file of either
+            (`load_pose`).
           height: of the video in pixels, divisible by 8.
           width: of the video in pixels, divisible by 8.
           num_frames: how many frames of the pose to animate; default all.
@@ -128,12 +130,14 @@ class Animator:
           seed: of the initial noise, and of the noise that a stochastic sampler adds.
           latents: initial noise (t, height / 8, width / 8, 4) instead of the seed's, standard normal.
           sampler: "ddim", "dpm++" or "euler", or an object such as `DDIM(eta=0.5)`.
-          windows: how a video longer than `window_length` is put together: "paper", "uniform", "triangular", "shifted", "moore", or an object.
+          windows: how a video longer than `window_length` is put together: "paper", "uniform", "triangular",
+            "shifted", "moore", or an object.
           window_length: frames that are denoised together.
           window_overlap: frames that neighbouring windows share.
           window_batch: how many windows go through the network at once; fewer take less memory. Default all.
           frame_batch: how many frames the pose guider and the VAE take at once.
-          resize: what to do where reference or pose are not of the video's aspect: "crop", "letterbox" or "stretch". Without it they must be.
+          resize: what to do where reference or pose are not of the video's aspect: "crop", "letterbox" or "stretch".
+            Without it they must be.
           output_type: "uint8", "np" (float32 in [0, 1]) or "latent" (scaled latents).
           progress: called with (steps done, steps) while it runs, first with none done when all is compiled.
 
@@ -158,11 +162,15 @@ class Animator:
 
         image = load_image(reference)
         pixels = preprocess.vae_pixels(preprocess.reference_frame(image, height, width, resize, inference))
-        clip_pixels = preprocess.clip_pixels(image, self.config.image_encoder.image_size, inference)
+        clip_pixels = preprocess.clip_pixels(
+            image, needed(self.config.image_encoder, "image encoder").image_size, inference
+        )
         drawn = preprocess.pose_frames(self._pose(pose), height, width, resize, inference, num_frames)
 
         rng = jax.random.key(seed)
-        noise = self._noise(latents, rng, (len(drawn), height // 8, width // 8, self.config.vae.latent_channels))
+        noise = self._noise(
+            latents, rng, (len(drawn), height // 8, width // 8, needed(self.config.vae, "vae").latent_channels)
+        )
         plan = self._windows(windows, window_length, window_overlap).plan(len(drawn), steps)
 
         conditions = self.programs.encode_reference(self.weights, pixels, clip_pixels, guided=guidance.enabled)
@@ -188,12 +196,15 @@ class Animator:
 
     def encode_poses(self, drawn: UInt8[np.ndarray, "t h w 3"], frame_batch: int = 4) -> Float[Array, "t h2 w2 c"]:
         """Pose features of drawn poses, a few frames at a time."""
-        pixels = preprocess.pose_pixels(drawn, self.config.pose_guider)
+        pixels = preprocess.pose_pixels(drawn, needed(self.config.pose_guider, "pose guider"))
         return jnp.concatenate(in_chunks(lambda x: self.programs.encode_poses(self.weights, x), pixels, frame_batch))
 
     def decode(self, latents: Float[Array, "t h w c"], frame_batch: int = 4) -> Float[np.ndarray, "t h2 w2 3"]:
         """Frames in [0, 1] of scaled latents, a few at a time; each chunk leaves the device before the next comes."""
-        decode = lambda x: np.asarray(self.programs.decode(self.weights, x))  # noqa: E731
+
+        def decode(chunk: Array) -> np.ndarray:
+            return np.asarray(self.programs.decode(self.weights, chunk))
+
         return np.concatenate(in_chunks(decode, latents, frame_batch))
 
     def _sampler(self, sampler: str | Sampler | None) -> Sampler:
@@ -209,10 +220,11 @@ class Animator:
         # The model's own overlap belongs to the model's own windows.
         own = windows in (None, inference.windows) and length in (None, inference.window_length)
         length = length or inference.window_length
-        motion = self.config.denoising_unet.motion
+        motion = needed(self.config.denoising_unet, "denoising UNet").motion
         if motion is not None and length > motion.max_length:
             raise ValueError(
-                f"window_length is {length}, but the temporal layers have {motion.max_length} positions: choose at most that"
+                f"window_length is {length}, but the temporal layers have {motion.max_length} positions: "
+                "choose at most that"
             )
         overlap = inference.window_overlap if overlap is None and own else overlap
         return get_windows(windows or inference.windows, length=length, overlap=overlap)
@@ -227,7 +239,8 @@ class Animator:
             return load_pose(Path(pose))
         if isinstance(pose, np.ndarray) and (pose.dtype != np.uint8 or pose.ndim != 4 or pose.shape[-1] != 3):
             raise ValueError(
-                f"pose is {pose.dtype} of shape {pose.shape}, expected uint8 (frames, height, width, 3), keypoints or a path"
+                f"pose is {pose.dtype} of shape {pose.shape}, expected uint8 (frames, height, width, 3), "
+                "keypoints or a path"
             )
         return pose
 

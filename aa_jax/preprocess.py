@@ -17,14 +17,16 @@ from aa_jax.video import Video
 
 
 def choose_mode(what: str, size: tuple[int, int], target: tuple[int, int], mode: ResizeMode | None) -> ResizeMode:
-    """The resize mode, which must be given where the aspects differ: nothing is distorted or cut without being asked for.
+    """The resize mode, which must be given where the aspects differ: nothing is distorted or cut without being asked
+    for.
 
     Raises:
       ValueError: the aspects of `size` and `target`, both (height, width), differ, and there is no mode.
     """
     if mode is None and not same_aspect(size, target):
         raise ValueError(
-            f"the {what} is {size[1]}x{size[0]} (width x height), which is not the aspect of the video, {target[1]}x{target[0]}: "
+            f"the {what} is {size[1]}x{size[0]} (width x height), "
+            f"which is not the aspect of the video, {target[1]}x{target[0]}: "
             "choose resize 'crop', 'letterbox' or 'stretch', or another height and width"
         )
     return mode or "stretch"
@@ -63,12 +65,15 @@ def vae_pixels(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "1 h w 3"
 def clip_pixels(
     image: UInt8[np.ndarray, "h w 3"], size: int, config: InferenceConfig
 ) -> Float[np.ndarray, "1 size size 3"]:
-    """The whole reference as CLIP takes it: a square of `size` pixels, normalised. `config.clip_resize` says how it becomes a square."""
+    """The whole reference as CLIP takes it: a square of `size` pixels, normalised. `config.clip_resize` says how it
+    becomes a square."""
     if config.clip_resize == "squash":
         square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
     else:
         square = _shortest_edge_crop(_reflect_to_square(image) if config.clip_resize == "pad" else image, size)
-    return ((square.astype(np.float32) / 255 - np.float32(CLIP_MEAN)) / np.float32(CLIP_STD))[None]
+    return ((square.astype(np.float32) / 255 - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32))[
+        None
+    ]
 
 
 def pose_frames(

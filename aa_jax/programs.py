@@ -5,10 +5,11 @@ Each is a pure function of weights and arrays; the networks' structure and all o
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -17,9 +18,11 @@ from aa_jax.diffusion.guidance import Guidance
 from aa_jax.diffusion.sample import STATIC_ARGNAMES, sample
 from aa_jax.diffusion.samplers import Sampler
 from aa_jax.diffusion.windows import WindowPlan
+from aa_jax.models.config import needed
 from aa_jax.models.transformer import Conditions
 
 Weights = dict[str, nnx.State]
+Result = TypeVar("Result", Array, np.ndarray)
 
 
 class Program:
@@ -62,6 +65,8 @@ class Programs:
     def __init__(self, config: ModelConfig, graphs: dict[str, nnx.GraphDef]):
         self.config = config
         self.graphs = graphs
+        self.scaling_factor = needed(config.vae, "vae").scaling_factor
+        self.into_latent = needed(config.pose_guider, "pose guider").into_latent
         self.encode_reference = Program(self._encode_reference, static=("guided",))
         self.encode_poses = Program(self._encode_poses)
         self.denoise = Program(self._denoise, static=STATIC_ARGNAMES)
@@ -78,11 +83,12 @@ class Programs:
     def _encode_reference(
         self, weights: Weights, pixels: Float[Array, "1 h w 3"], clip_pixels: Float[Array, "1 s s 3"], *, guided: bool
     ) -> Conditions:
-        """Everything that the denoising UNet needs of the reference, once per clip (ReferenceNet at batch 1 and timestep 0)."""
+        """Everything that the denoising UNet needs of the reference, once per clip (ReferenceNet at batch 1 and
+        timestep 0)."""
         inference = self.config.inference
         encode_image = self._network("image_encoder", weights)
         embedding = encode_image(clip_pixels)[:, None]
-        latents = self._network("vae", weights).encode(pixels).mean * self.config.vae.scaling_factor
+        latents = self._network("vae", weights).encode(pixels).mean * self.scaling_factor
         bank = self._network("reference_unet", weights)(latents, embedding)
         if inference.bank_dtype == "float16":
             bank = jax.tree.map(lambda x: x.astype(jnp.float16).astype(x.dtype), bank)
@@ -115,16 +121,15 @@ class Programs:
         schedule = options.pop("schedule")
         timesteps = sampler.tables(schedule, num_inference_steps).timesteps
         time_embeddings = unet.embed_time(jnp.asarray(timesteps))
-        into_latent = self.config.pose_guider.into_latent
 
         def denoise(latents, frames, step):
             guided = latents.shape[0] == 2 * frames.shape[0]
             pose = jnp.concatenate([poses[frames]] * (2 if guided else 1))
             prediction = unet(
-                latents + pose if into_latent else latents,
+                latents + pose if self.into_latent else latents,
                 time_embeddings[step][None],
                 conditions if guided else conditions.conditional(),
-                None if into_latent else pose,
+                None if self.into_latent else pose,
             )
             return prediction.astype(latents.dtype)
 
@@ -142,12 +147,13 @@ class Programs:
 
     def _decode(self, weights: Weights, latents: Float[Array, "t h w c"]) -> Float[Array, "t h2 w2 3"]:
         """Latents to frames in [0, 1], float32."""
-        frames = self._network("vae", weights).decode(latents / self.config.vae.scaling_factor)
+        frames = self._network("vae", weights).decode(latents / self.scaling_factor)
         return jnp.clip(frames.astype(jnp.float32) / 2 + 0.5, 0, 1)
 
 
-def in_chunks(function: Callable[[Array], Array], x: Array, size: int) -> list[Array]:
-    """Apply `function` to chunks of at most `size` rows, all of one shape: the last chunk is filled up by repeating its last row.
+def in_chunks(function: Callable[[Array], Result], x: Array | np.ndarray, size: int) -> list[Result]:
+    """Apply `function` to chunks of at most `size` rows, all of one shape: the last chunk is filled up by repeating
+    its last row.
 
     Returns the results' true rows, chunk by chunk.
     """

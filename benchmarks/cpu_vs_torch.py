@@ -1,10 +1,12 @@
-"""One guided evaluation of the denoising UNet on a CPU, against PyTorch, in one run with the same work, weights and result.
+"""One guided evaluation of the denoising UNet on a CPU, against PyTorch, in one run with the same work, weights and
+result.
 
     python -m benchmarks.cpu_vs_torch [--threads 2] [--size 256] [--frames 4] [--runs 5] [--output FILE.json]
 
-SD-1.5 size with temporal layers, float32. Against diffusers' UNetMotionModel, whose attention processors are given the same economies: reference
-keys and values are projected once, the unconditional half attends to its own tokens only, cross-attention to the one image token is its
-constant. The two take turns; quoted are medians. The weights are random.
+SD-1.5 size with temporal layers, float32. Against diffusers' UNetMotionModel, whose attention processors are given
+the same economies: reference
+keys and values are projected once, the unconditional half attends to its own tokens only, cross-attention to the one
+image token is its constant. The two take turns; quoted are medians. The weights are random.
 """  # fmt: skip
 
 import argparse
@@ -47,9 +49,13 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     config = UNetConfig(motion=MotionConfig())
     rng = np.random.default_rng(0)
-    weights = {key: random_weight(rng, key, leaf.shape) for key, leaf in expected_tensors("denoising_unet", config).items()}
+    weights = {
+        key: random_weight(rng, key, leaf.shape) for key, leaf in expected_tensors("denoising_unet", config).items()
+    }
     network = build_network("denoising_unet", config, weights)
-    theirs = motion_unet(config, {torch_key(key): torch.from_numpy(in_torch_layout(key, weights.pop(key))) for key in list(weights)})
+    theirs = motion_unet(
+        config, {torch_key(key): torch.from_numpy(in_torch_layout(key, weights.pop(key))) for key in list(weights)}
+    )
 
     side = args.size // 8
     sample = rng.standard_normal((1, args.frames, side, side, 4), np.float32)
@@ -92,7 +98,9 @@ def main() -> None:
     report(args, seconds, error, compile_seconds, {"jax": jax.__version__, "torch": torch.__version__})
 
 
-def report(args: argparse.Namespace, seconds: dict[str, list[float]], error: float, compiling: float, versions: dict[str, str]) -> None:
+def report(
+    args: argparse.Namespace, seconds: dict[str, list[float]], error: float, compiling: float, versions: dict[str, str]
+) -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = [a / b for a, b in zip(seconds["aa_jax"], seconds["PyTorch"], strict=True)]
     ratio = statistics.median(ratios)

@@ -1,4 +1,5 @@
-"""The networks of the paper at SD-1.5's size: its pose guider, AnimateDiff v2's temporal layers, its temporal aggregation.
+"""The networks of the paper at SD-1.5's size: its pose guider, AnimateDiff v2's temporal layers, its temporal
+aggregation.
 
     from configs.sd15 import config
 """  # fmt: skip

@@ -1,4 +1,5 @@
-"""What the tests with golden data share: the weights' recipe, layouts, errors, and a recorder of intermediate results."""
+"""What the tests with golden data share: the weights' recipe, layouts, errors, and a recorder of intermediate
+results."""
 
 import contextlib
 import functools

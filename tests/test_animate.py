@@ -1,4 +1,5 @@
-"""The command line: a real run of the tiny system, and bad input: one line, exit code 2, nothing under the final name."""
+"""The command line: a real run of the tiny system, and bad input: one line, exit code 2, nothing under the final
+name."""
 
 import json
 import resource

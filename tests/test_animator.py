@@ -1,4 +1,5 @@
-"""The public object beyond the recorded runs: no new compilation where none is due, reduced precision, long video, other poses."""
+"""The public object beyond the recorded runs: no new compilation where none is due, reduced precision, long video,
+other poses."""
 
 import dataclasses
 
@@ -32,13 +33,16 @@ def test_seed_and_guidance_do_not_compile_again(animator, scene):
 
 
 def test_progress_and_forms_of_a_pose(animator, scene):
-    """Frames, a video and a path-like file are one; progress comes once per step, and a new listener compiles nothing."""
+    """Frames, a video and a path-like file are one; progress comes once per step, and a new listener compiles
+    nothing."""
     reference, frames = scene
     steps = []
     plain = animator(reference, frames, **OPTIONS, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(0, 2), (1, 2), (2, 2)]
     count = animator.programs.denoise.compiled
-    again = animator(reference, Video(frames=frames, fps=8.0), **OPTIONS, progress=lambda done, total: steps.append(done))
+    again = animator(
+        reference, Video(frames=frames, fps=8.0), **OPTIONS, progress=lambda done, total: steps.append(done)
+    )
     assert animator.programs.denoise.compiled == count and steps[3:] == [0, 1, 2]
     assert np.array_equal(plain, again)
 

@@ -1,5 +1,7 @@
-"""True SD-1.5 size: conversion, parity with the recorded PyTorch runs, and the whole command on a photograph. Needs 20 GiB and minutes."""
+"""True SD-1.5 size: conversion, parity with the recorded PyTorch runs, and the whole command on a photograph. Needs
+20 GiB and minutes."""
 
+import functools
 import json
 import re
 import resource
@@ -72,11 +74,11 @@ def folder(golden, tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     output = tmp_path_factory.mktemp("full") / "model"
     arguments = []
+    make = recipe(golden).gen_tensor
     for flag, component, keys, name in FILES:
         shapes = read_json(golden, f"keys/{keys}.json")
-        make = recipe(golden).gen_tensor
         tensors = {
-            key: LazyArray(tuple(shape), np.dtype(np.float32), lambda key=key, shape=shape, c=component: make(c, key, shape))
+            key: LazyArray(tuple(shape), np.dtype(np.float32), functools.partial(make, component, key, shape))
             for key, shape in shapes.items()
         }
         (source / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,5 @@
-"""Whole animations against recorded runs of the published PyTorch pipelines: preprocessing, every network call, every step, the video.
+"""Whole animations against recorded runs of the published PyTorch pipelines: preprocessing, every network call, every
+step, the video.
 
 The model folder carries Moore's options; what its short pipeline does otherwise is set here.
 """
@@ -62,9 +63,7 @@ class Run:
         inference = self.animator.config.inference
         image = self.inputs["ref_image_uint8"]
         frame = preprocess.reference_frame(image, self.height, self.width, "stretch", inference)
-        drawn = preprocess.pose_frames(
-            self.inputs["pose_images_uint8"], self.height, self.width, "stretch", inference
-        )
+        drawn = preprocess.pose_frames(self.inputs["pose_images_uint8"], self.height, self.width, "stretch", inference)
         return preprocess.vae_pixels(frame), preprocess.clip_pixels(image, 224, inference), drawn
 
     @functools.cached_property
@@ -117,11 +116,15 @@ def test_preprocessing_and_conditions(run):
     assert relative_error(jax.jit(encoder)(clip), run.expected["clip_image_embeds"]) < SINGLE
     mean = jax.jit(vae.encode)(reference).mean
     assert relative_error(mean, channels_last(run.expected["vae_mean"])) < SINGLE
-    latents = np.broadcast_to(mean * run.animator.config.vae.scaling_factor, channels_last(run.expected["ref_latents_in"]).shape)
+    latents = np.broadcast_to(
+        mean * run.animator.config.vae.scaling_factor, channels_last(run.expected["ref_latents_in"]).shape
+    )
     assert relative_error(latents, channels_last(run.expected["ref_latents_in"])) < SINGLE
     assert run.expected["ref_timestep"] == 0
     tokens = run.expected["ref_encoder_hidden_states"]
-    assert np.array_equal(tokens[-1, 0], run.expected["clip_image_embeds"][0]) and (len(tokens) == 1 or not tokens[0].any())
+    assert np.array_equal(tokens[-1, 0], run.expected["clip_image_embeds"][0]) and (
+        len(tokens) == 1 or not tokens[0].any()
+    )
 
 
 def test_every_call_of_the_denoising_unet(run):
@@ -169,7 +172,8 @@ def summed(plan: WindowPlan) -> WindowPlan:
 
 
 def test_windows_are_averaged_without_guidance(golden, animator):
-    """The correct result where Moore's is faulty: its recorded first sum, divided by the number of windows that hold a frame."""
+    """The correct result where Moore's is faulty: its recorded first sum, divided by the number of windows that hold
+    a frame."""
     run = Run(golden, animator, "pose2vid_long_nocfg")
     plan = run.plan()
     counts = np.bincount(plan.frames[0].ravel())

@@ -1,6 +1,7 @@
 """Attention over space and over time; the one place that knows kernels.
 
-Axes: b rows (frames folded in), n queries, m own tokens, r reference rows, k reference tokens, t frames, d channels of a head.
+Axes: b rows (frames folded in), n queries, m own tokens, r reference rows, k reference tokens, t frames, d channels
+  of a head.
 """
 
 import functools
@@ -31,12 +32,14 @@ def dot_product_attention(
 ) -> Float[Array, "b n heads d"]:
     """softmax(query key^T / sqrt(d)) value for every row and head, the softmax in float32 for every dtype.
 
-    With `reference` (keys and values of r rows, r a divisor of b), row i attends in one softmax to its own tokens and to the tokens of
-    reference row i // (b // r): Animate Anyone's spatial attention (section 3.2), which joins the two feature maps along the width,
-    attends, and keeps the own half of the result.
+    With `reference` (keys and values of r rows, r a divisor of b), row i attends in one softmax to its own tokens and
+    to the tokens of
+    reference row i // (b // r): Animate Anyone's spatial attention (section 3.2), which joins the two feature maps
+    along the width, attends, and keeps the own half of the result.
 
     Args:
-      implementation: "xla" computes all scores at once; "chunked" a bounded part of them at a time, with the same result; "cudnn" is the fused
+      implementation: "xla" computes all scores at once; "chunked" a bounded part of them at a time, with the same
+        result; "cudnn" is the fused
         kernel of NVIDIA GPUs; "auto" takes "cudnn" where it can run and "chunked" elsewhere.
 
     Raises:
@@ -50,7 +53,10 @@ def dot_product_attention(
         key, value = (_append_rows(own, shared) for own, shared in zip((key, value), reference, strict=True))
     if implementation in ("auto", "cudnn"):
         obstacle = _cudnn_obstacle(query.dtype, query.shape[-1])
-        require(implementation == "auto" or obstacle is None, f"attention='cudnn' cannot run: {obstacle}; use 'auto' or 'chunked'")
+        require(
+            implementation == "auto" or obstacle is None,
+            f"attention='cudnn' cannot run: {obstacle}; use 'auto' or 'chunked'",
+        )
         implementation = "chunked" if obstacle else "cudnn"
     return _KERNELS[implementation](query, key, value)
 
@@ -66,7 +72,9 @@ def temporal_attention(
     return jnp.einsum("bnhts,bsnhd->btnhd", weights, value)
 
 
-def _append_rows(own: Float[Array, "b m heads d"], shared: Float[Array, "r k heads d"]) -> Float[Array, "b m+k heads d"]:
+def _append_rows(
+    own: Float[Array, "b m heads d"], shared: Float[Array, "r k heads d"]
+) -> Float[Array, "b m+k heads d"]:
     """Own tokens, followed by those of the reference row that the row shares with its neighbours."""
     rows, references = own.shape[0], shared.shape[0]
     require(rows % references == 0, f"{references} reference rows cannot serve {rows} rows: expected a divisor")
@@ -97,8 +105,8 @@ def _xla(query: Array, key: Array, value: Array) -> Array:
 def _chunked(query: Array, key: Array, value: Array) -> Array:
     """Exact attention with a bounded number of scores at a time, in the forward and in the backward pass.
 
-    On a CPU a step is some rows, or some heads of one row, or some queries of one head: whole heads feed the matrix product best. On
-    accelerators it is some queries of all rows and heads, so that these two axes can be sharded.
+    On a CPU a step is some rows, or some heads of one row, or some queries of one head: whole heads feed the matrix
+    product best. On accelerators it is some queries of all rows and heads, so that these two axes can be sharded.
     """
     (rows, queries, heads, _), tokens = query.shape, key.shape[1]
     if jax.default_backend() == "cpu":
@@ -109,7 +117,9 @@ def _chunked(query: Array, key: Array, value: Array) -> Array:
         row_step, head_step = rows, heads
         query_step = _step(queries, rows * heads * tokens, ACCELERATOR_STEP_BYTES)
 
-    def attend_head(query: Float[Array, "n d"], key: Float[Array, "m d"], value: Float[Array, "m d"]) -> Float[Array, "n d"]:
+    def attend_head(
+        query: Float[Array, "n d"], key: Float[Array, "m d"], value: Float[Array, "m d"]
+    ) -> Float[Array, "n d"]:
         return _map_slices(lambda part: _attend(part, key, value), query, step=query_step)
 
     def attend_row(*arrays: Float[Array, "_ heads d"]) -> Float[Array, "n heads d"]:

@@ -1,5 +1,6 @@
 """The networks by name, and how to make one without its weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from aa_jax.models.pose_guider import PoseGuider
 from aa_jax.models.reference_net import ReferenceNet
 from aa_jax.models.vae import AutoencoderKL
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "reference_unet": ReferenceNet,
     "denoising_unet": DenoisingUNet,
     "pose_guider": PoseGuider,
@@ -23,7 +24,8 @@ NETWORKS = {
 
 
 class OneKey:
-    """Stands in for `nnx.Rngs` where only shapes count: tracing a UNet with its counters takes time quadratic in the layers."""
+    """Stands in for `nnx.Rngs` where only shapes count: tracing a UNet with its counters takes time quadratic in the
+    layers."""
 
     def __init__(self) -> None:
         self.key = jax.random.key(0)

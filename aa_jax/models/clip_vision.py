@@ -1,4 +1,5 @@
-"""CLIP's image tower with projection (transformers' `CLIPVisionModelWithProjection`): the reference image as one token."""
+"""CLIP's image tower with projection (transformers' `CLIPVisionModelWithProjection`): the reference image as one
+token."""
 
 import functools
 
@@ -28,7 +29,7 @@ class Embeddings(nnx.Module):
             config.hidden_size,
             config.patch_size,
             stride=config.patch_size,
-            padding=0,
+            padding=(0, 0),
             use_bias=False,
             policy=policy,
             rngs=rngs,
@@ -122,7 +123,8 @@ class VisionModel(nnx.Module):
 
 
 class CLIPVisionModelWithProjection(nnx.Module):
-    """Normalised pixels (`CLIP_MEAN`, `CLIP_STD`) of `image_size` to one embedding, projected where the configuration says so."""
+    """Normalised pixels (`CLIP_MEAN`, `CLIP_STD`) of `image_size` to one embedding, projected where the configuration
+    says so."""
 
     def __init__(self, config: CLIPVisionConfig, *, policy: Policy | None = None, rngs: nnx.Rngs):
         policy = policy or Policy()

@@ -1,13 +1,23 @@
 """Shapes and variants of the networks, and the one policy for how they compute."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 PoseGuiderArchitecture = Literal["controlnet", "paper", "open"]
 ATTENTION_IMPLEMENTATIONS = ("auto", "xla", "chunked", "cudnn")
+
+
+T = TypeVar("T")
+
+
+def needed(value: T | None, what: str) -> T:
+    """`value`, which is there; ValueError(what is missing) if not."""
+    if value is None:
+        raise ValueError(f"the model has no {what}")
+    return value
 
 
 def require(condition: bool, message: str) -> None:
@@ -21,7 +31,8 @@ class Policy:
     """How networks compute: one value instead of flags handed through every layer.
 
     Attributes:
-      dtype: compute dtype of convolutions, products and activations. Norm statistics, softmax and time embeddings stay float32.
+      dtype: compute dtype of convolutions, products and activations. Norm statistics, softmax and time embeddings
+        stay float32.
       attention: kernel choice, one of `ATTENTION_IMPLEMENTATIONS`; "auto" picks by device, dtype and head size.
     """
 
@@ -55,8 +66,8 @@ class UNetConfig:
     Attributes:
       num_attention_heads: heads at every level (SD-1.5's `attention_head_dim: 8` means eight heads).
       motion: temporal layers, or None for a UNet on single images.
-      group_norm_over_frames: ResNet norms take their statistics over all frames of a clip (Open-AnimateAnyone, Moore's v1 set-up)
-        instead of over each frame alone.
+      group_norm_over_frames: ResNet norms take their statistics over all frames of a clip (Open-AnimateAnyone,
+        Moore's v1 set-up) instead of over each frame alone.
     """
 
     in_channels: int = 4
@@ -73,14 +84,14 @@ class UNetConfig:
     def __post_init__(self) -> None:
         require(
             len(self.block_out_channels) == len(self.attention_levels),
-            f"UNetConfig has {len(self.block_out_channels)} block_out_channels but {len(self.attention_levels)} attention_levels: "
-            "give one of each per level",
+            f"UNetConfig has {len(self.block_out_channels)} block_out_channels "
+            f"but {len(self.attention_levels)} attention_levels: give one of each per level",
         )
         for channels in self.block_out_channels:
             require(
                 channels % self.norm_num_groups == 0 and channels % self.num_attention_heads == 0,
-                f"UNetConfig.block_out_channels has {channels}, expected multiples of norm_num_groups ({self.norm_num_groups}) "
-                f"and num_attention_heads ({self.num_attention_heads})",
+                f"UNetConfig.block_out_channels has {channels}, expected multiples "
+                f"of norm_num_groups ({self.norm_num_groups}) and num_attention_heads ({self.num_attention_heads})",
             )
 
 
@@ -89,8 +100,10 @@ class PoseGuiderConfig:
     """The network that turns a drawn pose into features.
 
     Attributes:
-      architecture: "controlnet" (Moore, novita, MusePose: 3x3 convolutions, into conv_in's output), "paper" (Open-AnimateAnyone's reading of
-        the paper: 4x4 stride 2 with batch norm, into the noise latent) or "open" (its second form, into conv_in's output).
+      architecture: "controlnet" (Moore, novita, MusePose: 3x3 convolutions, into conv_in's output), "paper"
+        (Open-AnimateAnyone's reading of
+        the paper: 4x4 stride 2 with batch norm, into the noise latent) or "open" (its second form, into conv_in's
+        output).
       block_out_channels: channels of the levels ("controlnet"), unused sizes are an error elsewhere.
       out_channels: channels of the result: the UNet's first level, or the latent's for "paper".
       input_range: value range in which the drawing is fed, "unit" for [0, 1] or "symmetric" for [-1, 1].
@@ -125,8 +138,8 @@ class CLIPVisionConfig:
     """CLIP's image tower; names are transformers'.
 
     Attributes:
-      output: "image_embeds" (projected, `projection_dim` wide) or "pooler_output" (`hidden_size` wide, Open-AnimateAnyone's choice; then there
-        is no projection layer).
+      output: "image_embeds" (projected, `projection_dim` wide) or "pooler_output" (`hidden_size` wide,
+        Open-AnimateAnyone's choice; then there is no projection layer).
     """
 
     hidden_size: int = 1024

@@ -1,4 +1,5 @@
-"""The denoising UNet: SD-1.5's UNet over clips, with reference tokens, pose features and temporal layers (section 3 of the paper)."""
+"""The denoising UNet: SD-1.5's UNet over clips, with reference tokens, pose features and temporal layers (section 3
+of the paper)."""
 
 import jax
 from flax import nnx
@@ -11,7 +12,8 @@ from aa_jax.models.unet import UNet
 
 
 class DenoisingUNet(UNet):
-    """Predicts what the noise schedule's `prediction_type` says. Without `config.motion` it is SD-1.5's UNet, applied frame by frame."""
+    """Predicts what the noise schedule's `prediction_type` says. Without `config.motion` it is SD-1.5's UNet, applied
+    frame by frame."""
 
     def __init__(self, config: UNetConfig, *, policy: Policy | None = None, rngs: nnx.Rngs):
         policy = policy or Policy()

@@ -1,6 +1,7 @@
 """Layers that every network here is made of: convolutions, linear layers, norms, time embedding.
 
-Axis legend, here and in all of `models`: b batch, t frames, h height, w width, n tokens, c and d channels. Channels come last.
+Axis legend, here and in all of `models`: b batch, t frames, h height, w width, n tokens, c and d channels. Channels
+come last.
 """
 
 import math
@@ -14,33 +15,51 @@ from jaxtyping import Array, Float, Num
 from aa_jax.models.config import Policy
 
 
-def conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, padding: int | tuple[int, int] | None = None,
-         use_bias: bool = True, kernel_init: Callable | None = None, policy: Policy, rngs: nnx.Rngs) -> nnx.Conv:  # fmt: skip
-    """A square 2-D convolution over the last three axes (h, w, c); `padding` on both sides of both axes, half the kernel by default."""
-    before, after = (
-        (kernel // 2, kernel // 2) if padding is None else padding if isinstance(padding, tuple) else (padding, padding)
-    )
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    padding: tuple[int, int] | None = None,
+    use_bias: bool = True,
+    kernel_init: Callable = nnx.initializers.lecun_normal(),  # noqa: B008 - a constant
+    policy: Policy,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """A square 2-D convolution over the last three axes (h, w, c).
+
+    Args:
+      padding: before and after, on both axes; half the kernel by default.
+    """
     return nnx.Conv(
         in_channels,
         out_channels,
         (kernel, kernel),
         strides=stride,
-        padding=((before, after), (before, after)),
+        padding=(padding or (kernel // 2, kernel // 2),) * 2,
         use_bias=use_bias,
-        kernel_init=kernel_init or nnx.initializers.lecun_normal(),
+        kernel_init=kernel_init,
         dtype=policy.dtype,
         rngs=rngs,
     )
 
 
-def linear(in_features: int, out_features: int, *, use_bias: bool = True, kernel_init: Callable | None = None,
-           policy: Policy, rngs: nnx.Rngs) -> nnx.Linear:  # fmt: skip
+def linear(
+    in_features: int,
+    out_features: int,
+    *,
+    use_bias: bool = True,
+    kernel_init: Callable = nnx.initializers.lecun_normal(),  # noqa: B008 - a constant
+    policy: Policy,
+    rngs: nnx.Rngs,
+) -> nnx.Linear:
     """A linear layer over the last axis."""
     return nnx.Linear(
         in_features,
         out_features,
         use_bias=use_bias,
-        kernel_init=kernel_init or nnx.initializers.lecun_normal(),
+        kernel_init=kernel_init,
         dtype=policy.dtype,
         rngs=rngs,
     )
@@ -53,7 +72,8 @@ class GroupNorm(nnx.Module):
     """Group normalisation over groups of channels and all spatial axes, statistics in float32.
 
     Args:
-      spatial_axes: how many axes before the channels the statistics run over: 2 for one frame (h, w), 3 for a clip (t, h, w).
+      spatial_axes: how many axes before the channels the statistics run over: 2 for one frame (h, w), 3 for a clip
+        (t, h, w).
     """
 
     def __init__(self, channels: int, groups: int, *, epsilon: float, spatial_axes: int = 2):
@@ -64,7 +84,8 @@ class GroupNorm(nnx.Module):
         self.axes = tuple(range(-1 - spatial_axes, -1))
 
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        # Statistics are taken per channel first and joined per group after: the big reductions then run along whole rows of channels.
+        # Statistics are taken per channel first and joined per group after: the big reductions then run along whole
+        # rows of channels.
         wide = x.astype(jnp.float32)
         mean = self._over_group(jnp.mean(wide, self.axes, keepdims=True))
         variance = self._over_group(jnp.mean(jnp.square(wide - mean), self.axes, keepdims=True))
@@ -128,17 +149,17 @@ class GEGLU(nnx.Module):
 
 
 class FeedForward(nnx.Module):
-    """Transformer feed-forward: GEGLU to four times the width and back. Index 1 of `net` is PyTorch's dropout, which has no weights."""
+    """Transformer feed-forward: GEGLU to four times the width and back. Index 1 of `net` is PyTorch's dropout, which
+    has no weights."""
 
     def __init__(self, channels: int, *, policy: Policy, rngs: nnx.Rngs):
         inner = 4 * channels
-        self.net = nnx.List(
-            [
-                GEGLU(channels, inner, policy=policy, rngs=rngs),
-                nnx.identity,
-                linear(inner, channels, policy=policy, rngs=rngs),
-            ]
-        )
+        layers: list[Callable] = [
+            GEGLU(channels, inner, policy=policy, rngs=rngs),
+            nnx.identity,
+            linear(inner, channels, policy=policy, rngs=rngs),
+        ]
+        self.net = nnx.List(layers)
 
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
         for layer in self.net:
@@ -147,7 +168,8 @@ class FeedForward(nnx.Module):
 
 
 def sinusoidal_embedding(timesteps: Num[Array, " s"], channels: int) -> Float[Array, "s c"]:
-    """Cosines then sines of the timesteps at geometric frequencies (diffusers' `get_timestep_embedding` as SD-1.5 sets it), float32."""
+    """Cosines then sines of the timesteps at geometric frequencies (diffusers' `get_timestep_embedding` as SD-1.5
+    sets it), float32."""
     half = channels // 2
     frequencies = jnp.exp(-math.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = timesteps.astype(jnp.float32)[:, None] * frequencies

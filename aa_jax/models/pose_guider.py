@@ -1,4 +1,5 @@
-"""Pose guiders: a few convolutions that turn a drawn skeleton into features at latent resolution (section 3.2 of the paper)."""
+"""Pose guiders: a few convolutions that turn a drawn skeleton into features at latent resolution (section 3.2 of the
+paper)."""
 
 from collections.abc import Callable
 
@@ -15,7 +16,8 @@ PAPER_LAYERS = ((3, 3, 1), (16, 4, 2), (16, 3, 1), (32, 4, 2), (32, 3, 1), (64, 
 
 
 class ControlNetPoseGuider(nnx.Module):
-    """ControlNet's conditioning embedding: 3x3 convolutions with SiLU, every second one with stride 2; starts at zero."""
+    """ControlNet's conditioning embedding: 3x3 convolutions with SiLU, every second one with stride 2; starts at
+    zero."""
 
     def __init__(self, config: PoseGuiderConfig, *, policy: Policy, rngs: nnx.Rngs):
         channels = config.block_out_channels
@@ -37,10 +39,11 @@ class ControlNetPoseGuider(nnx.Module):
 
 
 class PaperPoseGuider(nnx.Module):
-    """The paper's guider: 4x4 convolutions with stride 2 and 16/32/64/128 channels, Gaussian weights, a last projection that starts at zero.
+    """The paper's guider: 4x4 convolutions with stride 2 and 16/32/64/128 channels, Gaussian weights, a last
+    projection that starts at zero.
 
-    With batch norm and ReLU it is the first form of Open-AnimateAnyone, with SiLU alone its second. `conv_layers` counts norms and
-    activations as PyTorch's `Sequential` does.
+    With batch norm and ReLU it is the first form of Open-AnimateAnyone, with SiLU alone its second. `conv_layers`
+    counts norms and activations as PyTorch's `Sequential` does.
     """
 
     def __init__(self, config: PoseGuiderConfig, *, policy: Policy, rngs: nnx.Rngs):
@@ -50,7 +53,16 @@ class PaperPoseGuider(nnx.Module):
         for out_channels, kernel, stride in PAPER_LAYERS:
             init = nnx.initializers.normal(0.02)
             layers.append(
-                conv(width, out_channels, kernel, stride=stride, padding=1, kernel_init=init, policy=policy, rngs=rngs)
+                conv(
+                    width,
+                    out_channels,
+                    kernel,
+                    stride=stride,
+                    padding=(1, 1),
+                    kernel_init=init,
+                    policy=policy,
+                    rngs=rngs,
+                )
             )
             if paper:
                 layers.append(
@@ -72,6 +84,7 @@ class PaperPoseGuider(nnx.Module):
 def PoseGuider(  # noqa: N802 - stands for the class that the configuration names
     config: PoseGuiderConfig, *, policy: Policy | None = None, rngs: nnx.Rngs
 ) -> ControlNetPoseGuider | PaperPoseGuider:
-    """The guider of `config.architecture`: drawn images in `config.input_range` to features at an eighth of their size."""
+    """The guider of `config.architecture`: drawn images in `config.input_range` to features at an eighth of their
+    size."""
     cls = ControlNetPoseGuider if config.architecture == "controlnet" else PaperPoseGuider
     return cls(config, policy=policy or Policy(), rngs=rngs)

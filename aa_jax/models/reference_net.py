@@ -17,8 +17,8 @@ class ReferenceNet(UNet):
     def __call__(self, latents: Float[Array, "b h w c"], context: Float[Array, "b k d"]) -> Features:
         """The feature bank, one entry `(b, tokens, channels)` per attention site.
 
-        Only the bank is returned, so whatever follows the last site's norm is not computed in a compiled program. Its weights are kept
-        because published files hold them.
+        Only the bank is returned, so whatever follows the last site's norm is not computed in a compiled program. Its
+        weights are kept because published files hold them.
         """
         time_embedding = self.embed_time(jnp.zeros(1))
         return self.trunk(latents[:, None], time_embedding, self.condition(context))[1]

@@ -16,8 +16,18 @@ class ResnetBlock2D(nnx.Module):
       norm_axes: axes of the norm statistics before the channels, 2 (h, w) or 3 (t, h, w).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, time_channels: int | None, groups: int, epsilon: float,
-                 norm_axes: int = 2, policy: Policy, rngs: nnx.Rngs):  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        time_channels: int | None,
+        groups: int,
+        epsilon: float,
+        norm_axes: int = 2,
+        policy: Policy,
+        rngs: nnx.Rngs,
+    ):
         self.norm1 = GroupNorm(in_channels, groups, epsilon=epsilon, spatial_axes=norm_axes)
         self.conv1 = conv(in_channels, out_channels, 3, policy=policy, rngs=rngs)
         if time_channels is not None:

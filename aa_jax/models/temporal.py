@@ -38,7 +38,8 @@ class PositionalEncoding(nnx.Module):
         frames, longest = x.shape[1], self.pe.shape[1]
         if frames > longest:
             raise ValueError(
-                f"a window of {frames} frames is longer than the {longest} positions of the temporal layers: use shorter windows"
+                f"a window of {frames} frames is longer than the {longest} positions of the temporal layers: "
+                "use shorter windows"
             )
         return x + self.pe[0, :frames, None].astype(x.dtype)
 

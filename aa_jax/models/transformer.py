@@ -1,7 +1,9 @@
 """Spatial transformers of the UNets: self-attention with reference tokens, cross-attention, feed-forward.
 
-Where the paper concatenates the two feature maps along width, attends, and keeps the own half (section 3.2, Eq. "Spatial-Attention"),
-only the own half's queries are computed here: the result is the same, and the reference's keys and values can be projected once per clip.
+Where the paper concatenates the two feature maps along width, attends, and keeps the own half (section 3.2, Eq.
+"Spatial-Attention"),
+only the own half's queries are computed here: the result is the same, and the reference's keys and values can be
+projected once per clip.
 """
 
 import dataclasses
@@ -56,7 +58,8 @@ class Attention(nnx.Module):
         """Attend from `x` to `keys_values`, or to itself where there are none.
 
         Args:
-          reference: further keys and values in the same softmax, for rows from `own_only` on; their rows are shared by consecutive rows of `x`.
+          reference: further keys and values in the same softmax, for rows from `own_only` on; their rows are shared
+            by consecutive rows of `x`.
           own_only: number of leading rows that see no reference (the unconditional half of guidance).
         """
         split = functools.partial(rearrange, pattern="b n (heads d) -> b n heads d", heads=self.heads)
@@ -81,8 +84,8 @@ class Conditions:
     A condition with fewer rows than the sample is shared by consecutive rows.
 
     Attributes:
-      context: per attention site, the cross-attention to the image embedding: its constant result where the embedding is one token,
-        else projected keys and values.
+      context: per attention site, the cross-attention to the image embedding: its constant result where the embedding
+        is one token, else projected keys and values.
       reference: per attention site, keys and values of the reference tokens; empty without a reference.
       guided: the first half of the rows is unconditional and sees no reference.
     """
@@ -100,7 +103,8 @@ class Conditions:
 
 
 class BasicTransformerBlock(nnx.Module):
-    """Self-attention (with reference tokens), cross-attention and feed-forward, each after a layer norm and with a residual."""
+    """Self-attention (with reference tokens), cross-attention and feed-forward, each after a layer norm and with a
+    residual."""
 
     def __init__(self, channels: int, config: UNetConfig, *, policy: Policy, rngs: nnx.Rngs):
         heads = config.num_attention_heads
@@ -121,14 +125,16 @@ class BasicTransformerBlock(nnx.Module):
         x = x + self.attn1(normed, reference=conditions.reference.get(site), own_only=own_only)
         context = jax.tree.map(lambda c: share_rows(c, rows), conditions.context[site])
         if isinstance(context, tuple):
-            x = x + self.attn2(self.norm2(x), tuple(jnp.broadcast_to(c, (rows, *c.shape[1:])) for c in context))
+            keys, values = (jnp.broadcast_to(c, (rows, *c.shape[1:])) for c in context)
+            x = x + self.attn2(self.norm2(x), (keys, values))
         else:
             x = x + context
         return x + self.ff(self.norm3(x)), normed
 
 
 class Transformer2DModel(nnx.Module):
-    """One attention site: norm, 1x1 convolution in, a transformer block over the tokens of each frame, 1x1 convolution out, residual."""
+    """One attention site: norm, 1x1 convolution in, a transformer block over the tokens of each frame, 1x1
+    convolution out, residual."""
 
     def __init__(self, channels: int, config: UNetConfig, *, policy: Policy, rngs: nnx.Rngs):
         self.norm = GroupNorm(channels, config.norm_num_groups, epsilon=1e-6)

@@ -64,7 +64,7 @@ class UNetBlock(nnx.Module):
         conditions: Conditions,
     ) -> tuple[Float[Array, "b t h w d"], Features]:
         """Run layer `index` of the block called `name`."""
-        features = {}
+        features: Features = {}
         x = self.resnets[index](x, time_embedding)
         if self.has_attention:
             site = f"{name}.attentions.{index}"
@@ -98,7 +98,8 @@ class DownBlock(UNetBlock):
         self, x: Float[Array, "b t h w c"], time_embedding: Float[Array, "r d"], name: str, conditions: Conditions
     ) -> tuple[Float[Array, "b t h2 w2 d"], list[Array], Features]:
         """The block's result, its skip connections in order, and its features."""
-        skips, features = [], {}
+        skips: list[Array] = []
+        features: Features = {}
         for index in range(len(self.resnets)):
             x, found = self.layer(index, x, time_embedding, name, conditions)
             skips.append(x)
@@ -130,7 +131,7 @@ class MidBlock(nnx.Module):
         )
         self.attentions = nnx.List([Transformer2DModel(channels, config, policy=policy, rngs=rngs)])
         self.has_motion = config.motion is not None and config.motion.mid_block
-        if self.has_motion:
+        if config.motion is not None and config.motion.mid_block:
             self.motion_modules = nnx.List([MotionModule(channels, config.motion, policy=policy, rngs=rngs)])
 
     def __call__(
@@ -147,8 +148,18 @@ class MidBlock(nnx.Module):
 class UpBlock(UNetBlock):
     """Layers that each take in a skip connection, then an upsampling convolution in all but the last block."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, config: UNetConfig, *, attention: bool, last: bool,
-                 policy: Policy, rngs: nnx.Rngs):  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        config: UNetConfig,
+        *,
+        attention: bool,
+        last: bool,
+        policy: Policy,
+        rngs: nnx.Rngs,
+    ):
         layers = config.layers_per_block + 1
         widths = [in_channels] + [out_channels] * (layers - 1)
         skips = [out_channels] * (layers - 1) + [skip_channels]
@@ -167,14 +178,15 @@ class UpBlock(UNetBlock):
         conditions: Conditions,
     ) -> tuple[Float[Array, "b t h2 w2 d"], list[Array], Features]:
         """The block's result, the skip connections that are left, and its features."""
-        features = {}
+        features: Features = {}
         for index in range(len(self.resnets)):
             *skips, skip = skips
             x = jnp.concatenate([x, skip], -1)
             x, found = self.layer(index, x, time_embedding, name, conditions)
             features |= found
         if not self.last:
-            x = self.upsamplers[0](x, skips[-1].shape[-3:-1])
+            *_, height, width, _ = skips[-1].shape
+            x = self.upsamplers[0](x, (height, width))
         return x, skips, features
 
 
@@ -219,7 +231,7 @@ class UNet(nnx.Module):
 
     def sites(self) -> Iterator[tuple[str, Transformer2DModel]]:
         """Every attention site with its name, in the order of the forward pass."""
-        named = [(f"down_blocks.{i}", block) for i, block in enumerate(self.down_blocks)]
+        named: list[tuple[str, nnx.Module]] = [(f"down_blocks.{i}", block) for i, block in enumerate(self.down_blocks)]
         named += [("mid_block", self.mid_block)]
         named += [(f"up_blocks.{i}", block) for i, block in enumerate(self.up_blocks)]
         for name, block in named:
@@ -258,14 +270,15 @@ class UNet(nnx.Module):
         x = self.conv_in(sample)
         if pose is not None:
             x = x + pose
-        skips, features = [x], {}
+        skips = [x]
+        features: Features = {}
         for level, block in enumerate(self.down_blocks):
             x, found_skips, found = block(x, time_embedding, f"down_blocks.{level}", conditions)
             skips += found_skips
             features |= found
         x, found = self.mid_block(x, time_embedding, "mid_block", conditions)
         features |= found
-        for level, block in enumerate(self.up_blocks):
-            x, skips, found = block(x, skips, time_embedding, f"up_blocks.{level}", conditions)
+        for level, up_block in enumerate(self.up_blocks):
+            x, skips, found = up_block(x, skips, time_embedding, f"up_blocks.{level}", conditions)
             features |= found
         return x, features

@@ -1,6 +1,7 @@
-"""AutoencoderKL, the image autoencoder of Stable Diffusion: images in [-1, 1] to latents at an eighth of their size, and back."""
+"""AutoencoderKL, the image autoencoder of Stable Diffusion: images in [-1, 1] to latents at an eighth of their size,
+and back."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,15 @@ class Block(nnx.Module):
     """ResNet blocks at one resolution, then down- or upsampling where the block has it."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, layers: int, config: VAEConfig, *, policy: Policy, rngs: nnx.Rngs
+        self,
+        in_channels: int,
+        out_channels: int,
+        layers: int,
+        config: VAEConfig,
+        *,
+        resampling: Literal["down", "up"] | None,
+        policy: Policy,
+        rngs: nnx.Rngs,
     ):
         self.resnets = nnx.List(
             [
@@ -56,13 +65,18 @@ class Block(nnx.Module):
                 for index in range(layers)
             ]
         )
+        if resampling == "down":
+            self.downsamplers = nnx.List([Downsample(out_channels, padding=(0, 1), policy=policy, rngs=rngs)])
+        if resampling == "up":
+            self.upsamplers = nnx.List([Upsample(out_channels, policy=policy, rngs=rngs)])
+        self.resampling = resampling
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         for resnet in self.resnets:
             x = resnet(x)
-        if hasattr(self, "downsamplers"):
+        if self.resampling == "down":
             x = self.downsamplers[0](x)
-        if hasattr(self, "upsamplers"):
+        if self.resampling == "up":
             x = self.upsamplers[0](x, (2 * x.shape[-3], 2 * x.shape[-2]))
         return x
 
@@ -86,10 +100,18 @@ class Encoder(nnx.Module):
         self.conv_in = conv(config.in_channels, channels[0], 3, policy=policy, rngs=rngs)
         blocks = []
         for level, width in enumerate(channels):
-            block = Block(channels[max(level - 1, 0)], width, config.layers_per_block, config, policy=policy, rngs=rngs)
-            if level < len(channels) - 1:
-                block.downsamplers = nnx.List([Downsample(width, padding=(0, 1), policy=policy, rngs=rngs)])
-            blocks.append(block)
+            resampling: Literal["down"] | None = "down" if level < len(channels) - 1 else None
+            blocks.append(
+                Block(
+                    channels[max(level - 1, 0)],
+                    width,
+                    config.layers_per_block,
+                    config,
+                    policy=policy,
+                    rngs=rngs,
+                    resampling=resampling,
+                )
+            )
         self.down_blocks = nnx.List(blocks)
         self.mid_block = MidBlock(channels[-1], config, policy=policy, rngs=rngs)
         self.conv_norm_out = GroupNorm(channels[-1], config.norm_num_groups, epsilon=1e-6)
@@ -112,10 +134,12 @@ class Decoder(nnx.Module):
         blocks = []
         for level, width in enumerate(channels):
             layers = config.layers_per_block + 1
-            block = Block(channels[max(level - 1, 0)], width, layers, config, policy=policy, rngs=rngs)
-            if level < len(channels) - 1:
-                block.upsamplers = nnx.List([Upsample(width, policy=policy, rngs=rngs)])
-            blocks.append(block)
+            resampling: Literal["up"] | None = "up" if level < len(channels) - 1 else None
+            blocks.append(
+                Block(
+                    channels[max(level - 1, 0)], width, layers, config, policy=policy, rngs=rngs, resampling=resampling
+                )
+            )
         self.up_blocks = nnx.List(blocks)
         self.conv_norm_out = GroupNorm(channels[-1], config.norm_num_groups, epsilon=1e-6)
         self.conv_out = conv(channels[-1], config.out_channels, 3, policy=policy, rngs=rngs)
@@ -128,7 +152,8 @@ class Decoder(nnx.Module):
 
 
 class AutoencoderKL(nnx.Module):
-    """The autoencoder. The UNets work on latents multiplied by `scaling_factor`; `encode` and `decode` work on unscaled ones."""
+    """The autoencoder. The UNets work on latents multiplied by `scaling_factor`; `encode` and `decode` work on
+    unscaled ones."""
 
     def __init__(self, config: VAEConfig, *, policy: Policy | None = None, rngs: nnx.Rngs):
         policy = policy or Policy()

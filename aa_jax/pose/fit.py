@@ -12,8 +12,8 @@ def fit_keypoints(keypoints: Keypoints, height: int, width: int, mode: ResizeMod
     """The keypoints as they lie on a frame of `height` x `width`.
 
     Args:
-      mode: "stretch" keeps the normalised coordinates, "crop" scales the old frame to cover the new one, "letterbox" to fit inside it; both
-        keep the centre.
+      mode: "stretch" keeps the normalised coordinates, "crop" scales the old frame to cover the new one, "letterbox"
+        to fit inside it; both keep the centre.
     """
     if mode == "stretch":
         points = keypoints.points

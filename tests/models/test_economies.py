@@ -128,9 +128,7 @@ def test_windows_share_conditions(denoiser, bank):
     together = evaluate(denoiser, jnp.concatenate([clips] * 2), conditions, jnp.concatenate([poses] * 2))
     for index in range(2):
         one = slice(index, index + 1)
-        alone = evaluate(
-            denoiser, jnp.concatenate([clips[one]] * 2), conditions, jnp.concatenate([poses[one]] * 2)
-        )
+        alone = evaluate(denoiser, jnp.concatenate([clips[one]] * 2), conditions, jnp.concatenate([poses[one]] * 2))
         assert relative_error(together[index::2], alone) < TOLERANCE
 
 

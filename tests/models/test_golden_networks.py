@@ -1,6 +1,7 @@
 """Every network against the recorded results of the published PyTorch implementation, module by module.
 
-Weights come through the converter. Networks run without jit: operations are then compiled once for all cases, not once per case.
+Weights come through the converter. Networks run without jit: operations are then compiled once for all cases, not
+once per case.
 """
 
 import dataclasses
@@ -128,7 +129,9 @@ def test_every_module_of_the_denoising_unet(golden, denoisers, banks, variant):
     network = denoisers[variant]
     _, found = recorded(
         network,
-        lambda x, pose: denoise(network, x, arrays["timestep"], jnp.asarray(arrays["enc_cfg"]), banks["bank_fp32"], pose),
+        lambda x, pose: denoise(
+            network, x, arrays["timestep"], jnp.asarray(arrays["enc_cfg"]), banks["bank_fp32"], pose
+        ),
         channels_last(arrays["sample"]),
         channels_last(arrays["pose_cond_fea"]),
     )

@@ -1,11 +1,15 @@
 """Weight files for tests: writing, reading, comparing."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
+
+from aa_jax.weights import verify_checksums
+from tools.convert_weights.__main__ import main
 
 StateDict = Mapping[str, np.ndarray]
 
@@ -53,3 +57,30 @@ def assert_same(before: Mapping, after: Mapping) -> None:
 def bits(tensor: "torch.Tensor") -> bytes:
     """The bytes of a tensor, of any dtype."""
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def convert(family: str, files: Mapping[str, Path], output: Path, *more: str) -> Path:
+    """Convert; the model folder, checked."""
+    assert main([family, *arguments(files), "--output", str(output), *more]) == 0
+    verify_checksums(output)
+    return output
+
+
+def back(model: Path, family: str, output: Path, *more: str) -> Path:
+    """Export; the folder of files."""
+    assert main(["export", "--model", str(model), "--to", family, "--output", str(output), *more]) == 0
+    return output
+
+
+def assert_files_same(files: Mapping[str, Path], exported: Path) -> None:
+    """Every file and folder that was converted came back."""
+    for role, path in files.items():
+        if path.is_dir():
+            assert json.loads((exported / role / "config.json").read_text()) == json.loads(
+                (path / "config.json").read_text()
+            )
+            for shard in path.iterdir():
+                if shard.suffix != ".json":
+                    assert_same(load(shard), load(exported / role / shard.name))
+        else:
+            assert_same(load(path), load(exported / path.name))

@@ -1,8 +1,7 @@
 """PyTorch files -> model folder -> PyTorch files: the same keys, dtypes and bits, for every source."""
 
 import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -10,34 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aa_jax.weights import load_config, load_manifest, open_tensors, verify_checksums
-from tests.tools.files import arguments, assert_same, bits, load, save, save_folder
+from aa_jax.weights import load_config, load_manifest, open_tensors
+from tests.tools.files import assert_files_same, assert_same, back, bits, convert, load, save, save_folder
 from tests.tools.ldm_names import ldm_unet_key, ldm_vae_key, ldm_vae_value
-from tools.convert_weights.__main__ import main
-
-
-def convert(family: str, files: Mapping[str, Path], output: Path, *more: str) -> Path:
-    assert main([family, *arguments(files), "--output", str(output), *more]) == 0
-    verify_checksums(output)
-    return output
-
-
-def back(model: Path, family: str, output: Path, *more: str) -> Path:
-    assert main(["export", "--model", str(model), "--to", family, "--output", str(output), *more]) == 0
-    return output
-
-
-def assert_files_same(files: Mapping[str, Path], exported: Path) -> None:
-    for role, path in files.items():
-        if path.is_dir():
-            assert json.loads((exported / role / "config.json").read_text()) == json.loads(
-                (path / "config.json").read_text()
-            )
-            for shard in path.iterdir():
-                if shard.suffix != ".json":
-                    assert_same(load(shard), load(exported / role / shard.name))
-        else:
-            assert_same(load(path), load(exported / path.name))
 
 
 def test_moore(moore_files, sizes, tmp_path, capsys):

@@ -180,7 +180,7 @@ def _denoising_unet(built: tuple[UNetConfig, nnx.Module], state: Mapping[str, An
 
 
 def _norm_each_frame(norm: Any, groups: int) -> None:
-    """AnimateDiff's norm of temporal layers is frame by frame; diffusers has it over all frames, in the UNet's groups."""
+    """AnimateDiff's norm of temporal layers is frame by frame; diffusers has it over all frames, in other groups."""
     original = norm.forward
     norm.num_groups = groups
     norm.forward = lambda x: original(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).transpose(1, 2)
