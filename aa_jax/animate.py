@@ -6,6 +6,7 @@
 """  # fmt: skip
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -103,7 +104,9 @@ def animate(args: argparse.Namespace) -> None:
     width = config.inference.width if args.width is None else args.width
     check_size(height, width)
     reference, pose = load_image(args.reference), load_pose(args.pose)
-    fps = args.fps or pose.fps or DEFAULT_FPS
+    fps = args.fps if args.fps is not None else pose.fps or DEFAULT_FPS
+    if not 0 < fps < math.inf:
+        raise ValueError(f"fps is {fps:g}, expected a positive number")
     check_writable(output, fps)
     character = preprocess.reference_frame(reference, height, width, args.resize, config.inference)
     drawn = preprocess.pose_frames(pose, height, width, args.resize, config.inference, args.num_frames)
@@ -174,7 +177,7 @@ def _since(start: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, or 2 after one line on stderr."""
     args = parser().parse_args(arguments)
-    return cli.run("animate", lambda: animate(args))
+    return cli.run("animate", lambda: animate(args), args.output)
 
 
 if __name__ == "__main__":

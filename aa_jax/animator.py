@@ -219,7 +219,7 @@ class Animator:
             return windows
         # The model's own overlap belongs to the model's own windows.
         own = windows in (None, inference.windows) and length in (None, inference.window_length)
-        length = length or inference.window_length
+        length = inference.window_length if length is None else length
         motion = needed(self.config.denoising_unet, "denoising UNet").motion
         if motion is not None and length > motion.max_length:
             raise ValueError(

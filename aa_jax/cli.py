@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -14,15 +15,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
-def run(program: str, command: Callable[[], object]) -> int:
-    """Run `command`: 0, or 2 and one line on stderr if the user's input or the machine's state does not allow it."""
+def run(program: str, command: Callable[[], object], output: Path) -> int:
+    """Run `command`: 0, or 2 and one line on stderr if the user's input or the machine's state does not allow it.
+
+    Args:
+      output: what the command writes, named where the error of a full disk, say, names no file.
+    """
     try:
         command()
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         return _fail(program, str(error))
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        return _fail(program, f"{place}{error.strerror or error}")
+        place = error.filename or f"writing {output}"
+        return _fail(program, f"{place}: {error.strerror or error}")
     except KeyboardInterrupt:
         return _fail(program, "interrupted")
     return 0

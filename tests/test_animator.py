@@ -83,10 +83,10 @@ def test_bfloat16_is_near_float32(animator, moore_folder, scene):
     half = Animator.from_pretrained(moore_folder, dtype="bfloat16")
     assert {str(leaf.dtype) for leaf in half.leaves()} == {"bfloat16", "float32"}
     error = relative_error(half(*scene, **OPTIONS), exact)
-    assert 0 < error < 0.05
+    assert 0 < error < 0.1
 
 
 def test_models_without_a_network(animator):
     config = dataclasses.replace(animator.config, vae=None)
-    with pytest.raises(ValueError, match="has no vae"):
+    with pytest.raises(ValueError, match="has no denoising_unet"):
         Animator(config, {})

@@ -2,6 +2,7 @@
 20 GiB and minutes."""
 
 import functools
+import gc
 import json
 import re
 import resource
@@ -96,6 +97,14 @@ def folder(golden, tmp_path_factory):
     for _, _, _, name in FILES:
         (source / name).unlink()
     return output
+
+
+@pytest.fixture(autouse=True)
+def freed_memory():
+    """Networks of one test are gone before the next loads its own."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 def check_modules(found, expected):

@@ -1,10 +1,10 @@
 """Attention over space and over time; the one place that knows kernels.
 
-Axes: b rows (frames folded in), n queries, m own tokens, r reference rows, k reference tokens, t frames, d channels
-  of a head.
+Axes: b rows (frames folded in), n queries, m own tokens, r reference rows, k reference tokens, t and s frames, d
+  channels of a head.
 """
 
-import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -14,12 +14,13 @@ from jaxtyping import Array, Float
 
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS, require
 
-CPU_STEP_BYTES = 5 << 20
-"""Scores that "chunked" computes at a time on a CPU: they stay in cache, and are enough work for all cores."""
+CPU_STEP_BYTES = 4 << 20
+"""Size of the scores that "chunked" computes at a time on a CPU: in reach of the caches, and enough work for its
+cores."""
 ACCELERATOR_STEP_BYTES = 256 << 20
-"""The same on accelerators, where a step is to fill the device."""
-
-KeysValues = tuple[Float[Array, "r k heads d"], Float[Array, "r k heads d"]]
+"""The same on other devices, where a step has to fill the device."""
+UNROLLED_FRAMES = 32
+"""Longest clip for which the CPU adds the frames' values one by one."""
 
 
 def dot_product_attention(
@@ -27,38 +28,40 @@ def dot_product_attention(
     key: Float[Array, "b m heads d"],
     value: Float[Array, "b m heads d"],
     *,
-    reference: KeysValues | None = None,
+    reference: tuple[Float[Array, "r k heads d"], Float[Array, "r k heads d"]] | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "b n heads d"]:
-    """softmax(query key^T / sqrt(d)) value for every row and head, the softmax in float32 for every dtype.
+    """softmax(query key^T / sqrt(d)) value for every row and head; the softmax is computed in float32 for every dtype.
 
-    With `reference` (keys and values of r rows, r a divisor of b), row i attends in one softmax to its own tokens and
-    to the tokens of
-    reference row i // (b // r): Animate Anyone's spatial attention (section 3.2), which joins the two feature maps
-    along the width, attends, and keeps the own half of the result.
+    With `reference` (keys and values of r rows, r a divisor of b), row i attends in one softmax to its own m tokens
+    and to the k tokens of
+    reference row i // (b // r): Animate Anyone's spatial attention (section 3.2), which joins two feature maps along
+    the width, attends, and keeps the half of the result that belongs to the first.
 
     Args:
-      implementation: "xla" computes all scores at once; "chunked" a bounded part of them at a time, with the same
-        result; "cudnn" is the fused
-        kernel of NVIDIA GPUs; "auto" takes "cudnn" where it can run and "chunked" elsewhere.
+      implementation: "xla" computes all scores at once; "chunked" a bounded part of them at a time; "cudnn" is the
+        fused kernel for NVIDIA
+        GPUs; "auto" takes "cudnn" where it can run, else "chunked". All compute the same function.
 
     Raises:
-      ValueError: an unknown implementation, "cudnn" where it cannot run, or reference rows that do not divide the rows.
+      ValueError: `implementation` is unknown or cannot run here, or b is no multiple of r.
     """
     require(
         implementation in ATTENTION_IMPLEMENTATIONS,
         f"attention implementation is {implementation!r}, expected one of {', '.join(ATTENTION_IMPLEMENTATIONS)}",
     )
-    if reference is not None:
-        key, value = (_append_rows(own, shared) for own, shared in zip((key, value), reference, strict=True))
     if implementation in ("auto", "cudnn"):
         obstacle = _cudnn_obstacle(query.dtype, query.shape[-1])
         require(
             implementation == "auto" or obstacle is None,
-            f"attention='cudnn' cannot run: {obstacle}; use 'auto' or 'chunked'",
+            f"attention 'cudnn' cannot run: {obstacle}; use 'auto' or 'chunked'",
         )
         implementation = "chunked" if obstacle else "cudnn"
-    return _KERNELS[implementation](query, key, value)
+    if reference is not None:
+        key, value = (_append_tokens(own, shared) for own, shared in zip((key, value), reference, strict=True))
+    if implementation == "cudnn":
+        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    return _xla(query, key, value) if implementation == "xla" else _chunked(query, key, value)
 
 
 def temporal_attention(
@@ -66,34 +69,43 @@ def temporal_attention(
     key: Float[Array, "b t n heads d"],
     value: Float[Array, "b t n heads d"],
 ) -> Float[Array, "b t n heads d"]:
-    """Attention over the t frames, for each of the n positions alone; the softmax in float32 for every dtype."""
-    scores = jnp.einsum("btnhd,bsnhd->bnhts", query, key, preferred_element_type=jnp.float32) * query.shape[-1] ** -0.5
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("bnhts,bsnhd->btnhd", weights, value)
+    """softmax(query key^T / sqrt(d)) value over the t frames, for each of the n positions alone; the softmax in
+    float32 for every dtype."""
+    frames, channels = query.shape[1], query.shape[-1]
+    scores = jnp.einsum("btnhd,bsnhd->bnhts", query, key, preferred_element_type=jnp.float32) * channels**-0.5
+    weights = jax.nn.softmax(scores, axis=-1)
+    if jax.default_backend() != "cpu" or frames > UNROLLED_FRAMES:
+        return jnp.einsum("bnhts,bsnhd->btnhd", weights.astype(value.dtype), value)
+    # On a CPU the thousands of products of (t, t) with (t, d) matrices cost more to start than to compute. The
+    # barrier keeps the weights' # transposition out of the sum, which reads each weight d times.
+    weights = jax.lax.optimization_barrier(jnp.moveaxis(weights, (3, 4), (1, 2))[..., None])
+    ones = [1] * frames
+    parts = zip(jax.lax.split(weights, ones, axis=2), jax.lax.split(value[:, None], ones, axis=2), strict=True)
+    return sum(weight[:, :, 0] * part[:, :, 0] for weight, part in parts).astype(value.dtype)
 
 
-def _append_rows(
+def _append_tokens(
     own: Float[Array, "b m heads d"], shared: Float[Array, "r k heads d"]
 ) -> Float[Array, "b m+k heads d"]:
-    """Own tokens, followed by those of the reference row that the row shares with its neighbours."""
+    """A row's own tokens, followed by those of the reference row that it shares with its neighbours."""
     rows, references = own.shape[0], shared.shape[0]
-    require(rows % references == 0, f"{references} reference rows cannot serve {rows} rows: expected a divisor")
+    require(
+        rows % references == 0, f"{references} reference rows cannot serve {rows} rows: expected a divisor of {rows}"
+    )
     return jnp.concatenate([own, jnp.repeat(shared, rows // references, axis=0)], axis=1)
 
 
-def _cudnn_obstacle(dtype: DTypeLike, head_dim: int) -> str | None:
-    """Why cuDNN's fused attention cannot run here, or None if it can."""
+def _cudnn_obstacle(dtype: DTypeLike, channels: int) -> str | None:
+    """Why cuDNN's fused attention cannot run on the default device, or None if it can."""
     device = jax.devices()[0]
-    capability = str(getattr(device, "compute_capability", "")).partition(".")[0]
-    if device.platform != "gpu" or not capability.isdigit():
-        return f"the device is {device.device_kind}, expected an NVIDIA GPU"
-    if int(capability) < 8:
-        return f"{device.device_kind} has compute capability {device.compute_capability}, expected at least 8.0"
+    major = str(getattr(device, "compute_capability", "")).partition(".")[0]
+    if not major.isdigit() or int(major) < 8:
+        return f"the device is {device.device_kind}, expected an NVIDIA GPU of compute capability 8.0 or more"
     if dtype not in (jnp.float16, jnp.bfloat16):
         return f"the dtype is {jnp.dtype(dtype).name}, expected float16 or bfloat16"
-    largest = 256 if int(capability) >= 9 else 128
-    if head_dim % 8 or head_dim > largest:
-        return f"heads have {head_dim} channels, expected a multiple of 8 up to {largest} on {device.device_kind}"
+    largest = 256 if int(major) >= 9 else 128
+    if channels % 8 or channels > largest:
+        return f"a head has {channels} channels, expected a multiple of 8 up to {largest} on {device.device_kind}"
     return None
 
 
@@ -103,10 +115,10 @@ def _xla(query: Array, key: Array, value: Array) -> Array:
 
 
 def _chunked(query: Array, key: Array, value: Array) -> Array:
-    """Exact attention with a bounded number of scores at a time, in the forward and in the backward pass.
+    """Exact attention with a bounded number of scores at a time, in the backward pass too.
 
-    On a CPU a step is some rows, or some heads of one row, or some queries of one head: whole heads feed the matrix
-    product best. On accelerators it is some queries of all rows and heads, so that these two axes can be sharded.
+    On a CPU a step is some rows, else some heads of a row, else some queries of a head. On other devices it is some
+    queries of all rows and heads, so that these two axes can be sharded.
     """
     (rows, queries, heads, _), tokens = query.shape, key.shape[1]
     if jax.default_backend() == "cpu":
@@ -120,49 +132,38 @@ def _chunked(query: Array, key: Array, value: Array) -> Array:
     def attend_head(
         query: Float[Array, "n d"], key: Float[Array, "m d"], value: Float[Array, "m d"]
     ) -> Float[Array, "n d"]:
-        return _map_slices(lambda part: _attend(part, key, value), query, step=query_step)
+        if query_step == queries:
+            return _attend(query, key, value)
+        steps = math.ceil(queries / query_step)
+        parts = jnp.pad(query, ((0, steps * query_step - queries), (0, 0))).reshape(steps, query_step, -1)
+        return jax.lax.map(lambda part: _attend(part, key, value), parts).reshape(-1, value.shape[-1])[:queries]
 
-    def attend_row(*arrays: Float[Array, "_ heads d"]) -> Float[Array, "n heads d"]:
-        return _map(attend_head, *(x.swapaxes(0, 1) for x in arrays), step=head_step).swapaxes(0, 1)
+    def attend_row(*qkv: Float[Array, "_ heads d"]) -> Float[Array, "n heads d"]:
+        return _map(attend_head, *(x.swapaxes(0, 1) for x in qkv), step=head_step).swapaxes(0, 1)
 
     return _map(attend_row, query, key, value, step=row_step)
 
 
-def _attend(query: Float[Array, "n d"], key: Float[Array, "m d"], value: Float[Array, "m d"]) -> Float[Array, "n d"]:
-    """One head; the division comes after the product with the values, over fewer numbers."""
-    scaled = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
-    scores = jnp.einsum("nd,md->nm", scaled, key, preferred_element_type=jnp.float32)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-    total = weights.sum(axis=-1, keepdims=True)
-    out = jnp.einsum("nm,md->nd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
-    return (out / total).astype(query.dtype)
-
-
-def _step(count: int, scores: int, budget: int) -> int:
-    """How many of `count` items, of `scores` float32 scores each, to take at a time."""
-    return min(count, max(1, budget // (4 * scores)))
+def _step(count: int, scores: int, limit: int) -> int:
+    """How many of `count` things with so many float32 scores each to compute at a time: at most `limit` bytes, in
+    steps of like size."""
+    return math.ceil(count / math.ceil(count / max(1, limit // (4 * scores))))
 
 
 def _map(function: Callable[..., Array], *arrays: Array, step: int) -> Array:
-    """`function` over the first axis of `arrays`, `step` items at a time, computed anew in the backward pass."""
-    if step >= arrays[0].shape[0]:
-        return jax.vmap(function)(*arrays)
-    return jax.lax.map(jax.checkpoint(lambda items: function(*items)), arrays, batch_size=step)
+    """`function` of the slices of `arrays` along their first axis, `step` of them at a time."""
+    batch_size = None if step == 1 else 0 if step == arrays[0].shape[0] else step
+    return jax.lax.map(lambda slices: function(*slices), arrays, batch_size=batch_size)
 
 
-def _map_slices(function: Callable[[Array], Array], x: Float[Array, "n d"], *, step: int) -> Float[Array, "n d"]:
-    """`function` over slices of `step` rows of `x`."""
-    rows = x.shape[0]
-    if step >= rows:
-        return function(x)
-    whole = rows - rows % step
-    parts = jax.lax.map(jax.checkpoint(function), x[:whole].reshape(-1, step, x.shape[1]))
-    done = parts.reshape(whole, -1)
-    return done if whole == rows else jnp.concatenate([done, function(x[whole:])])
-
-
-_KERNELS: dict[str, Callable[..., Array]] = {
-    "xla": _xla,
-    "chunked": _chunked,
-    "cudnn": functools.partial(jax.nn.dot_product_attention, implementation="cudnn"),
-}
+@jax.checkpoint
+def _attend(query: Float[Array, "n d"], key: Float[Array, "m d"], value: Float[Array, "m d"]) -> Float[Array, "n d"]:
+    """Attention of one head. The sum of the weights divides the result instead of each weight: n x d divisions
+    instead of n x m."""
+    scale = query.shape[-1] ** -0.5
+    if query.dtype == jnp.float32:  # Cheaper than scaling the scores; in lower precision it would round once more.
+        query, scale = query * scale, 1.0
+    scores = jnp.einsum("nd,md->nm", query, key, preferred_element_type=jnp.float32) * scale
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    out = jnp.einsum("nm,md->nd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+    return (out / weights.sum(axis=-1, keepdims=True)).astype(value.dtype)

@@ -13,11 +13,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import ml_dtypes
 import numpy as np
 
+from aa_jax import cli
 from aa_jax.weights import write_model, written_aside
 from tools.convert_weights.convert import convert
 from tools.convert_weights.export import export
@@ -54,16 +54,9 @@ SUMMARY = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
-def parser() -> Parser:
+def parser() -> cli.Parser:
     """The command line."""
-    top = Parser(prog="convert_weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = cli.Parser(prog="convert_weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True, metavar="SOURCE")
     for family, roles in ARGUMENTS.items():
         command = commands.add_parser(family, help=SUMMARY[family], description=SUMMARY[family])
@@ -144,16 +137,8 @@ def run_export(args: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 after one line on stderr."""
     args = parser().parse_args(arguments)
-    try:
-        run_export(args) if args.command == "export" else run_convert(args)
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        print(f"convert_weights: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = error.filename or f"writing below {args.output}"
-        print(f"convert_weights: {place}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    return 0
+    command = run_export if args.command == "export" else run_convert
+    return cli.run("convert_weights", lambda: command(args), args.output)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from aa_jax.models.config import PoseGuiderConfig, UNetConfig
+from aa_jax.models.config import PoseGuiderConfig, UNetConfig, needed
 from aa_jax.weights import build_network, open_tensors
 from tools.convert_weights.convert import Conversion
 from tools.convert_weights.detect import MOTION
@@ -134,49 +134,56 @@ def _empty(make: Callable[[], Any]) -> Any:
 
 def _denoising_unet(built: tuple[UNetConfig, nnx.Module], state: Mapping[str, Any]) -> Pairs:
     import torch
-    from diffusers import UNet2DConditionModel, UNetMotionModel
-    from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+    from diffusers import UNet2DConditionModel
 
     config, network = built
     size = 2 * 2 ** len(config.block_out_channels)
     frames = 3 if config.motion else 1
     sample, context = _noise(1, frames, size, size, config.in_channels), _noise(1, 3, config.cross_attention_dim)
     timestep = 321
-    declared = {key: value for key, value in declared_config(config).items() if not key.startswith("_")}
-    if config.motion is None:
-        model = _fill(_empty(lambda: UNet2DConditionModel(**declared)), state)
-        with torch.no_grad():
+    with torch.no_grad():
+        if config.motion is None:
+            model = _fill(_empty(lambda: UNet2DConditionModel(**_declared(config))), state)
             theirs = model(_tensor(sample[:, 0], (0, 3, 1, 2)), timestep, torch.from_numpy(context)).sample[:, :, None]
-    else:
-        declared["num_attention_heads"] = declared.pop("attention_head_dim")
-        declared["down_block_types"] = [name.replace("2D", "Motion") for name in declared["down_block_types"]]
-        declared["up_block_types"] = [name.replace("2D", "Motion") for name in declared["up_block_types"]]
-        make = functools.partial(
-            UNetMotionModel,
-            **declared,
-            motion_max_seq_length=config.motion.max_length,
-            motion_num_attention_heads=config.motion.num_attention_heads,
-            use_motion_mid_block=config.motion.mid_block,
-        )
-        # One table serves both attentions there.
-        named = {
-            _motion_name(key): value
-            for key, value in state.items()
-            if not key.endswith(".attention_blocks.1.pos_encoder.pe")
-        }
-        model = _fill(_empty(make), named)
-        for module in model.modules():
-            if isinstance(module, AnimateDiffTransformer3D):
-                _norm_each_frame(module.norm, config.motion.norm_num_groups)
-        with torch.no_grad():
-            theirs = model(
-                _tensor(sample, (0, 4, 1, 2, 3)), timestep, torch.from_numpy(context).repeat(frames, 1, 1)
-            ).sample
+        else:
+            tokens = torch.from_numpy(context).repeat(frames, 1, 1)
+            theirs = motion_unet(config, state)(_tensor(sample, (0, 4, 1, 2, 3)), timestep, tokens).sample
 
     def forward(network: Any, sample: Any, context: Any) -> Any:
         return network(sample, network.embed_time(jnp.array([float(timestep)])), network.condition(context))
 
     return [(_run(network, forward, sample, context), theirs.numpy().transpose(0, 2, 3, 4, 1))]
+
+
+def motion_unet(config: UNetConfig, state: Mapping[str, Any]) -> Any:
+    """diffusers' UNetMotionModel with a denoising UNet's tensors, named as in Moore-AnimateAnyone's files."""
+    from diffusers import UNetMotionModel
+    from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+
+    motion = needed(config.motion, "temporal layers")
+    declared = _declared(config)
+    declared["num_attention_heads"] = declared.pop("attention_head_dim")
+    for side in ("down_block_types", "up_block_types"):
+        declared[side] = [name.replace("2D", "Motion") for name in declared[side]]
+    make = functools.partial(
+        UNetMotionModel,
+        **declared,
+        motion_max_seq_length=motion.max_length,
+        motion_num_attention_heads=motion.num_attention_heads,
+        use_motion_mid_block=motion.mid_block,
+    )
+    # One table serves both attentions there.
+    second_table = ".attention_blocks.1.pos_encoder.pe"
+    named = {_motion_name(key): value for key, value in state.items() if not key.endswith(second_table)}
+    model = _fill(_empty(make), named)
+    for module in model.modules():
+        if isinstance(module, AnimateDiffTransformer3D):
+            _norm_each_frame(module.norm, motion.norm_num_groups)
+    return model
+
+
+def _declared(config: UNetConfig) -> dict[str, Any]:
+    return {key: value for key, value in declared_config(config).items() if not key.startswith("_")}
 
 
 def _norm_each_frame(norm: Any, groups: int) -> None:
