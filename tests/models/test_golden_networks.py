@@ -183,7 +183,7 @@ def test_vae(golden, moore_folder):
     ours["decode_output"], found_decoding = recorded(network, network.decode, channels_last(arrays["decode_input"]))
     for name, value in ours.items():
         assert relative_error(channels_first(value), arrays[name]) < TOLERANCE, name
-    assert check_modules(found | found_decoding, modules) == len(modules) > 20
+    assert check_modules(found | found_decoding, modules) == len(modules) > 15
 
 
 def test_image_encoder(golden, moore_folder):
