@@ -4,6 +4,7 @@ Axes: b rows (frames folded in), n queries, m own tokens, r reference rows, k re
   channels of a head.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -81,7 +82,7 @@ def temporal_attention(
     weights = jax.lax.optimization_barrier(jnp.moveaxis(weights, (3, 4), (1, 2))[..., None])
     ones = [1] * frames
     parts = zip(jax.lax.split(weights, ones, axis=2), jax.lax.split(value[:, None], ones, axis=2), strict=True)
-    return sum(weight[:, :, 0] * part[:, :, 0] for weight, part in parts).astype(value.dtype)
+    return functools.reduce(jnp.add, (weight[:, :, 0] * part[:, :, 0] for weight, part in parts)).astype(value.dtype)
 
 
 def _append_tokens(
@@ -124,7 +125,7 @@ def _chunked(query: Array, key: Array, value: Array) -> Array:
     if jax.default_backend() == "cpu":
         row_step = _step(rows, heads * queries * tokens, CPU_STEP_BYTES)
         head_step = _step(heads, queries * tokens, CPU_STEP_BYTES)
-        query_step = _step(queries, tokens, CPU_STEP_BYTES)
+        query_step = _step(queries, tokens, CPU_STEP_BYTES // 2)
     else:
         row_step, head_step = rows, heads
         query_step = _step(queries, rows * heads * tokens, ACCELERATOR_STEP_BYTES)
