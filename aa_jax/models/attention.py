@@ -1,7 +1,7 @@
 """Attention over space and over time; the one place that knows kernels.
 
-Axes: b rows (frames folded in), n queries, m own tokens, r reference rows, k reference tokens, t and s frames, d
-  channels of a head.
+Axes: b rows (frames folded in), n queries, m own tokens, r reference rows, k reference tokens, t and s frames,
+d channels of a head.
 """
 
 import functools
@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS, require
 
 CPU_STEP_BYTES = 4 << 20
-"""Size of the scores that "chunked" computes at a time on a CPU: in reach of the caches, and enough work for its
-cores."""
+"""Size of the scores that "chunked" computes at a time on a CPU, in reach of its caches and enough work for its cores.
+Where one head has more, its queries go by half of it."""
 ACCELERATOR_STEP_BYTES = 256 << 20
 """The same on other devices, where a step has to fill the device."""
 UNROLLED_FRAMES = 32
@@ -77,8 +77,8 @@ def temporal_attention(
     weights = jax.nn.softmax(scores, axis=-1)
     if jax.default_backend() != "cpu" or frames > UNROLLED_FRAMES:
         return jnp.einsum("bnhts,bsnhd->btnhd", weights.astype(value.dtype), value)
-    # On a CPU the thousands of products of (t, t) with (t, d) matrices cost more to start than to compute. The
-    # barrier keeps the weights' # transposition out of the sum, which reads each weight d times.
+    # On a CPU the thousands of products of (t, t) with (t, d) matrices cost more to start than to compute. The barrier
+    # keeps the weights' transposition out of the sum, which reads each weight d times.
     weights = jax.lax.optimization_barrier(jnp.moveaxis(weights, (3, 4), (1, 2))[..., None])
     ones = [1] * frames
     parts = zip(jax.lax.split(weights, ones, axis=2), jax.lax.split(value[:, None], ones, axis=2), strict=True)

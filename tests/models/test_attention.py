@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aa_jax.models import attention
 from aa_jax.models.attention import dot_product_attention, temporal_attention
 from tests.golden_tools import relative_error
 
@@ -48,6 +49,32 @@ def test_against_plain_arithmetic(implementation, shape):
     assert relative_error(ours, plain(query, key, value)) < TOLERANCE
 
 
+def test_reference_is_the_paper_s_attention_over_joined_maps():
+    """Join each frame's map with the reference's along the width, attend, keep the frame's half."""
+    frames, height, width, heads, d = 3, 4, 5, 2, 8
+    own = arrays(*[(frames, height, width, heads, d)] * 3)
+    shared = arrays(*[(1, height, width, heads, d)] * 3, seed=1)
+    joined = [np.concatenate([x, np.repeat(y, frames, 0)], axis=2) for x, y in zip(own, shared, strict=True)]
+    everything = plain(*(x.reshape(frames, height * 2 * width, heads, d) for x in joined))
+    expected = everything.reshape(frames, height, 2 * width, heads, d)[:, :, :width]
+    query, key, value = (x.reshape(frames, height * width, heads, d) for x in own)
+    reference = tuple(x.reshape(1, height * width, heads, d) for x in shared[1:])
+    out = dot_product_attention(query, key, value, reference=reference)
+    assert relative_error(out.reshape(expected.shape), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("backend", ["cpu", "tpu"])
+@pytest.mark.parametrize("limit", [4 * 7 * 11, 4 * 40 * 11, 4 * 2 * 3 * 40 * 11])
+def test_chunked_gives_the_same_whatever_the_step(backend, limit, monkeypatch):
+    """Queries of a head, heads of a row, and rows in steps that do not divide their number."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(attention, "CPU_STEP_BYTES", limit)
+    monkeypatch.setattr(attention, "ACCELERATOR_STEP_BYTES", limit)
+    query, key, value, _ = case(5, 40, 11, 3, 8, 0, 1)
+    out = dot_product_attention(query, key, value, implementation="chunked")
+    assert relative_error(out, plain(query, key, value)) < TOLERANCE
+
+
 def test_large_scores_stay_finite():
     query, key, value, _ = case(1, 9, 9, 2, 8, 0, 1)
     for implementation in ("xla", "chunked"):
@@ -55,43 +82,81 @@ def test_large_scores_stay_finite():
         assert relative_error(out, plain(1e3 * query, 1e3 * key, value)) < 1e-3
 
 
-def test_bfloat16_has_a_float32_softmax():
-    query, key, value, _ = case(2, 300, 300, 2, 40, 0, 1, dtype=jnp.bfloat16)
-    for implementation in ("xla", "chunked"):
-        out = dot_product_attention(query, key, value, implementation=implementation)
-        assert out.dtype == jnp.bfloat16
-        assert relative_error(out.astype(jnp.float32), plain(query, key, value)) < 1e-2
+@pytest.mark.parametrize("implementation", ["xla", "chunked"])
+def test_bfloat16_has_a_float32_softmax(implementation):
+    query, key, value, _ = case(2, 300, 1500, 2, 40, 0, 1, dtype=jnp.bfloat16)
+    out = dot_product_attention(query, key, value, implementation=implementation)
+    assert out.dtype == jnp.bfloat16
+    assert relative_error(out.astype(jnp.float32), plain(query, key, value)) < 1e-2
+    # Equal scores: the weights add up to 1500, where a bfloat16 sum of ones ends at 256.
+    mean = dot_product_attention(query, 0 * key, 1 + 0 * value, implementation=implementation)
+    assert relative_error(mean.astype(jnp.float32), np.ones(mean.shape)) < 1e-2
 
 
-def test_gradients_agree():
-    query, key, value, reference = case(2, 700, 700, 2, 8, 700, 1)
+@pytest.mark.parametrize("k", [0, 700])
+def test_gradients_agree(k):
+    query, key, value, reference = case(2, 700, 700, 2, 8, k, 1)
 
     def loss(implementation):
-        return lambda *x: jnp.sum(
-            jnp.sin(dot_product_attention(*x, reference=reference, implementation=implementation))
-        )
+        def function(query, key, value, reference):
+            out = dot_product_attention(query, key, value, reference=reference, implementation=implementation)
+            return jnp.sum(jnp.sin(out))
 
-    ours = jax.jit(jax.grad(loss("chunked"), argnums=(0, 1, 2)))(query, key, value)
-    theirs = jax.jit(jax.grad(loss("xla"), argnums=(0, 1, 2)))(query, key, value)
-    for a, b in zip(ours, theirs, strict=True):
+        return jax.jit(jax.grad(function, argnums=(0, 1, 2, 3)))
+
+    ours, theirs = (loss(name)(query, key, value, reference) for name in ("chunked", "xla"))
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert relative_error(a, b) < 1e-4
 
 
-def test_chunked_never_holds_all_scores():
+@pytest.mark.parametrize("backend", ["cpu", "tpu"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_chunked_never_holds_all_scores(backend, backward, monkeypatch):
     tokens, heads = 4096, 4
-    query, key, value, _ = case(1, tokens, tokens, heads, 8, 0, 1)
-    compiled = (
-        jax.jit(lambda *x: dot_product_attention(*x, implementation="chunked")).lower(query, key, value).compile()
-    )
-    assert compiled.memory_analysis().temp_size_in_bytes < 0.25 * 4 * heads * tokens**2
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(attention, "ACCELERATOR_STEP_BYTES", attention.CPU_STEP_BYTES)
+
+    def function(*x):
+        return dot_product_attention(*x, implementation="chunked").sum()
+
+    shapes = [jax.ShapeDtypeStruct((1, tokens, heads, 8), jnp.float32)] * 3
+    compiled = jax.jit(jax.grad(function, argnums=(0, 1, 2)) if backward else function).lower(*shapes).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.1 * 4 * heads * tokens**2
 
 
-@pytest.mark.parametrize("frames", [1, 4, 24])
-def test_temporal_attention(frames):
-    query, key, value = arrays(*[(2, frames, 5, 3, 8)] * 3)
-    at_each_place = lambda x: np.moveaxis(np.asarray(x), 2, 1).reshape(10, frames, 3, 8)  # noqa: E731
-    expected = plain(*map(at_each_place, (query, key, value))).reshape(2, 5, frames, 3, 8)
-    assert relative_error(temporal_attention(query, key, value), np.moveaxis(expected, 1, 2)) < TOLERANCE
+def at_each_place(x):
+    """(b, t, n, heads, d) as rows of t tokens."""
+    return np.moveaxis(np.asarray(x), 2, 1).reshape(-1, x.shape[1], *x.shape[3:])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    ("frames", "places", "heads", "d"), [(1, 5, 3, 8), (4, 5, 3, 8), (24, 5, 3, 8), (33, 2, 1, 8), (8, 1024, 8, 40)]
+)
+def test_temporal_attention(backend, frames, places, heads, d, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    inputs = arrays(*[(2, frames, places, heads, d)] * 3)
+    out = jax.jit(lambda *x: temporal_attention(*x))(*inputs)
+    assert relative_error(at_each_place(out), plain(*map(at_each_place, inputs))) < TOLERANCE
+
+
+def test_temporal_gradients_agree_with_attention_over_tokens():
+    inputs = arrays(*[(2, 6, 5, 3, 8)] * 3)
+
+    def by_places(*x):
+        return jnp.sum(jnp.sin(dot_product_attention(*(jnp.moveaxis(y, 2, 1).reshape(10, 6, 3, 8) for y in x))))
+
+    ours = jax.grad(lambda *x: jnp.sum(jnp.sin(temporal_attention(*x))), argnums=(0, 1, 2))(*inputs)
+    for a, b in zip(ours, jax.grad(by_places, argnums=(0, 1, 2))(*inputs), strict=True):
+        assert relative_error(a, b) < TOLERANCE
+
+
+def test_temporal_bfloat16():
+    inputs = arrays(*[(2, 16, 5, 3, 40)] * 3, dtype=jnp.bfloat16)
+    out = temporal_attention(*inputs)
+    assert out.dtype == jnp.bfloat16
+    expected = plain(*(at_each_place(x.astype(jnp.float32)) for x in inputs))
+    assert relative_error(at_each_place(out.astype(jnp.float32)), expected) < 1e-2
 
 
 def test_what_cannot_be():
@@ -101,9 +166,31 @@ def test_what_cannot_be():
     two = tuple(arrays((2, 4, 1, 8), (2, 4, 1, 8)))
     with pytest.raises(ValueError, match="2 reference rows cannot serve 3 rows"):
         dot_product_attention(query, key, value, reference=two)
-    if jax.default_backend() == "cpu":
-        with pytest.raises(ValueError, match="cudnn' cannot run: the device is"):
-            dot_product_attention(query, key, value, implementation="cudnn")
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "d", "obstacle"),
+    [
+        (None, jnp.bfloat16, 64, "the device is Some, expected an NVIDIA GPU"),
+        ("gfx90a", jnp.bfloat16, 64, "the device is Some, expected an NVIDIA GPU"),
+        ("7.5", jnp.bfloat16, 64, "the device is Some, expected an NVIDIA GPU"),
+        ("9.0", jnp.float32, 64, "the dtype is float32"),
+        ("9.0", jnp.bfloat16, 36, "36 channels, expected a multiple of 8 up to 256"),
+        ("8.0", jnp.float16, 160, "160 channels, expected a multiple of 8 up to 128"),
+        ("10.0", jnp.bfloat16, 512, "512 channels, expected a multiple of 8 up to 256"),
+    ],
+)
+def test_cudnn_says_why_it_cannot_run(capability, dtype, d, obstacle, monkeypatch):
+    class Some:
+        device_kind = "Some"
+
+    if capability:
+        Some.compute_capability = capability
+    monkeypatch.setattr(jax, "devices", lambda: [Some()])
+    query, key, value, _ = case(1, 4, 4, 1, d, 0, 1, dtype=dtype)
+    with pytest.raises(ValueError, match=f"'cudnn' cannot run: .*{obstacle}"):
+        dot_product_attention(query, key, value, implementation="cudnn")
+    dot_product_attention(query, key, value)
 
 
 @pytest.mark.gpu
