@@ -26,8 +26,12 @@ def run(program: str, command: Callable[[], object], output: Path) -> int:
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         return _fail(program, str(error))
     except OSError as error:
-        place = error.filename or f"writing {output}"
-        return _fail(program, f"{place}: {error.strerror or error}")
+        reason = error.strerror or str(error)
+        if error.filename:
+            reason = f"{error.filename}: {reason}"
+        elif str(output) not in reason:
+            reason = f"writing {output}: {reason}"
+        return _fail(program, reason)
     except KeyboardInterrupt:
         return _fail(program, "interrupted")
     return 0

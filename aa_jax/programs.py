@@ -122,9 +122,8 @@ class Programs:
         timesteps = sampler.tables(schedule, num_inference_steps).timesteps
         time_embeddings = unet.embed_time(jnp.asarray(timesteps))
 
-        def denoise(latents, frames, step):
-            guided = latents.shape[0] == 2 * frames.shape[0]
-            pose = jnp.concatenate([poses[frames]] * (2 if guided else 1))
+        def denoise(latents, frames, step, guided):
+            pose = poses[frames]
             prediction = unet(
                 latents + pose if self.into_latent else latents,
                 time_embeddings[step][None],

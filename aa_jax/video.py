@@ -3,14 +3,11 @@
 Frames are uint8 RGB (t, h, w, 3). What is written appears under its final name whole, or not at all.
 """
 
-import contextlib
 import dataclasses
 import io
 import itertools
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -22,9 +19,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
+from aa_jax.atomic import StrPath, aside, cannot_write, temporary
 from aa_jax.image import load_image, to_rgb
-
-StrPath = str | os.PathLike[str]
 
 # The rate of what carries none: a folder of images, or a still image.
 DEFAULT_FPS = 8.0
@@ -230,11 +226,11 @@ def check_writable(path: StrPath, fps: float | None = None) -> None:
         raise FileNotFoundError(
             f"{target.parent} is not an existing folder, so {path} cannot be written: create it first"
         )
-    probe = _partial(target)
+    probe = temporary(target)
     try:
         probe.touch(exist_ok=False)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     probe.unlink()
 
 
@@ -269,37 +265,8 @@ def write_video(path: StrPath, frames: UInt8[np.ndarray, "t h w 3"], fps: float)
         partial.write_bytes(data)
 
 
-@contextlib.contextmanager
-def aside(path: StrPath) -> Iterator[Path]:
-    """A temporary path beside `path` for a file or a folder; renamed to `path` at the end, or removed on any error.
-
-    Raises:
-      OSError: writing or renaming failed; the line names `path`.
-    """
-    partial = _partial(Path(path))
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
-
-
 def _is_folder(path: StrPath) -> bool:
     return os.fspath(path).endswith(("/", os.sep)) or not Path(path).suffix
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{secrets.token_hex(8)}.partial")
-
-
-def _cannot_write(path: StrPath, error: OSError) -> OSError:
-    # OSError() of an errno is the subclass that stands for it.
-    return OSError(error.errno, f"cannot write {path}: {error.strerror or error}")
 
 
 def _encode_mp4(video: Video) -> bytes:

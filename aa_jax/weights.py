@@ -4,17 +4,14 @@ Keys are the module path with dots (`down_blocks.0.resnets.1.conv1.kernel`), arr
 PyTorch is needed.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 import types
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from aa_jax.atomic import new_folder
 from aa_jax.config import ModelConfig
 from aa_jax.models.bundle import abstract_network
 from aa_jax.models.config import Policy
@@ -48,7 +46,7 @@ def save_model(
       ValueError: `folder` has something in it, or the networks, keys or shapes are not the configuration's.
       OSError: writing failed; nothing is left.
     """
-    with written_aside(folder) as partial:
+    with new_folder(folder) as partial:
         write_model(partial, config, networks)
 
 
@@ -80,26 +78,6 @@ def write_model(
     files = {name: dataclasses.asdict(fact) for name, fact in facts.items()}
     (folder / MANIFEST).write_text(json.dumps({"files": files, **(manifest or {})}, indent=1) + "\n")
     return facts
-
-
-@contextlib.contextmanager
-def written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder beside `folder`, which takes its name when the block ends without an error, else is removed.
-
-    Raises:
-      ValueError: `folder` is a file, or a folder with something in it.
-    """
-    folder = Path(folder).absolute()
-    if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} exists already and is not empty: remove it or choose another output folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-    try:
-        yield partial
-        partial.chmod(0o777 & ~_umask())
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_config(folder: str | os.PathLike[str]) -> ModelConfig:
@@ -316,9 +294,3 @@ def _read_json(folder: Path, name: str) -> Any:
         return json.loads((folder / name).read_text())
     except ValueError as error:
         raise ValueError(f"{folder / name} is no valid JSON: {error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

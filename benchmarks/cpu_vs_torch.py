@@ -4,9 +4,9 @@ result.
     python -m benchmarks.cpu_vs_torch [--threads 2] [--size 256] [--frames 4] [--runs 5] [--output FILE.json]
 
 SD-1.5 size with temporal layers, float32. Against diffusers' UNetMotionModel, whose attention processors are given
-the same economies: reference
-keys and values are projected once, the unconditional half attends to its own tokens only, cross-attention to the one
-image token is its constant. The two take turns; quoted are medians. The weights are random.
+our economies: reference keys and values are projected once, the unconditional half attends to its own tokens only,
+cross-attention to the one image token is its constant. Only ours computes the layers before the first reference tokens
+once for both halves (about 1 % of the work). The two take turns; quoted are medians. The weights are random.
 """  # fmt: skip
 
 import argparse
@@ -70,7 +70,7 @@ def main() -> None:
 
     def evaluate(state, sample, conditions):
         unet = nnx.merge(graph, state)
-        return unet(jnp.concatenate([sample] * 2), unet.embed_time(jnp.array([500.0])), conditions)
+        return unet(sample, unet.embed_time(jnp.array([500.0])), conditions)
 
     start = time.perf_counter()
     compiled = jax.jit(evaluate).lower(state, sample, conditions).compile()

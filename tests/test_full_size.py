@@ -171,10 +171,8 @@ def test_denoising_unet(golden, folder):
     sample, context = channels_last(arrays["sample"]), jnp.asarray(arrays["encoder_hidden_states_cfg"])
 
     def evaluate(bank, t, guided=True):
-        rows = 2 if guided else 1
-        conditions = network.condition(context[2 - rows :], bank, guided=guided)
-        stack = lambda x: jnp.concatenate([x] * rows)  # noqa: E731
-        return network(stack(sample), network.embed_time(jnp.array([t])), conditions, stack(pose))
+        conditions = network.condition(context if guided else context[1:], bank, guided=guided)
+        return network(sample, network.embed_time(jnp.array([t])), conditions, pose)
 
     t = int(arrays["timestep"])
     out, found = recorded(network, lambda: evaluate(bank, t))

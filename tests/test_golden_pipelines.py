@@ -7,7 +7,6 @@ The model folder carries Moore's options; what its short pipeline does otherwise
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -138,9 +137,8 @@ def test_every_call_of_the_denoising_unet(run):
 
     @jax.jit
     def evaluate(latents, frames, t):
-        rows = 2 if run.guided else 1
-        x, pose = (jnp.stack([part[frames]] * rows) for part in (latents, run.poses))
-        return network(x, network.embed_time(t[None]), run.conditions, pose)
+        clip, pose = (part[frames][None] for part in (latents, run.poses))
+        return network(clip, network.embed_time(t[None]), run.conditions, pose)
 
     assert len(calls) == run.steps * len(frames)
     for index, (theirs, t) in enumerate(zip(calls, timesteps, strict=True)):

@@ -1,9 +1,7 @@
 """Reading and writing clips."""
 
-import contextlib
 import errno
 import os
-import resource
 import stat
 import struct
 import tempfile
@@ -15,6 +13,7 @@ import pytest
 from PIL import Image
 
 from aa_jax.video import DEFAULT_FPS, Video, check_writable, read_video, side_by_side, write_video
+from tests.full_disk import largest_file
 
 
 def smooth(frames: int = 12, height: int = 96, width: int = 64) -> np.ndarray:
@@ -45,17 +44,6 @@ def encode(path: Path, frames: np.ndarray, codec: str, pix_fmt: str, fps: int = 
 
 def names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
-
-
-@contextlib.contextmanager
-def largest_file(size: int):
-    """Let the kernel end every write beyond `size` bytes, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # Writing and reading back

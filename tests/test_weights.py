@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
+from aa_jax.atomic import new_folder
 from aa_jax.config import ModelConfig
 from aa_jax.models.config import CLIPVisionConfig, Policy, PoseGuiderConfig, VAEConfig
 from aa_jax.tensor_file import write_tensors
@@ -26,7 +27,6 @@ from aa_jax.weights import (
     resolve,
     save_model,
     verify_checksums,
-    written_aside,
 )
 
 CONFIG = ModelConfig(
@@ -195,7 +195,7 @@ def test_nothing_is_saved_over_or_by_halves(saved, networks, tmp_path):
         save_model(tmp_path / "model", CONFIG, {"vae": tensors["vae"]})
     with pytest.raises(ValueError, match="vae to be saved does not fit"):
         save_model(tmp_path / "model", CONFIG, {**tensors, "vae": tensors["pose_guider"]})
-    with pytest.raises(KeyboardInterrupt), written_aside(tmp_path / "model") as partial:
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "model") as partial:
         (partial / "file").touch()
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())

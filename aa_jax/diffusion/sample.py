@@ -18,7 +18,7 @@ from aa_jax.diffusion.samplers import Sampler
 from aa_jax.diffusion.schedule import NoiseSchedule
 from aa_jax.diffusion.windows import WindowPlan
 
-Denoise = Callable[[Float[Array, "rn l h w c"], Int[Array, "n l"], Int[Array, ""]], Float[Array, "rn l h w c"]]
+Denoise = Callable[[Float[Array, "n l h w c"], Int[Array, "n l"], Int[Array, ""], bool], Float[Array, "rn l h w c"]]
 
 STATIC_ARGNAMES = (
     "sampler",
@@ -63,7 +63,7 @@ def sample(
 
         @functools.partial(jax.jit, static_argnames=STATIC_ARGNAMES)
         def animate(weights, noise, windows, guidance, rng, **options):
-            def denoise(latents, frames, step):
+            def denoise(latents, frames, step, guided):
                 return network(weights, latents, time_embeddings[step], pose[frames], ...)
             return sample(denoise, noise, windows=windows, guidance=guidance, rng=rng, **options)
 
@@ -71,9 +71,9 @@ def sample(
     all else (`STATIC_ARGNAMES`, the number of frames, whether `guidance` is None, and its `rescale` and `interval`).
 
     Args:
-      denoise: the network, `denoise(latents, frames, step) -> predictions`. Latents and predictions are r * n clips,
-        (r * n, l, h, w, c): of 2 n, the first n are to be predicted without the condition and the others with it; if
-        there are only n, all with it. `frames`, int32 (n, l), tells which frames of the video are in a clip. `step`,
+      denoise: the network, `denoise(latents, frames, step, guided) -> predictions`. Latents are n clips,
+        (n, l, h, w, c). Predictions are the n clips' with the condition or, if `guided`, 2 n: first the n without the
+        condition, then those with it. `frames`, int32 (n, l), tells which frames of the video are in a clip. `step`,
         int32, counts from 0: its timestep is `sampler.tables(schedule, num_inference_steps).timesteps[step]`, so that
         what depends on it can be computed beforehand.
       noise: standard normal.
@@ -106,10 +106,10 @@ def sample(
         latents = sampler.scale_input(state, row)
 
         def conditional(latents):
-            return _predict(denoise, latents, frames, weights, step, repeats=1)[0]
+            return _predict(denoise, latents, frames, weights, step, guided=False)[0]
 
         def with_guidance(latents):
-            return guidance(*_predict(denoise, latents, frames, weights, step, repeats=2))
+            return guidance(*_predict(denoise, latents, frames, weights, step, guided=True))
 
         if guided.all():
             prediction = with_guidance(latents)
@@ -137,18 +137,19 @@ def _predict(
     weights: Float[Array, "b n l"],
     step: Int[Array, ""],
     *,
-    repeats: int,
+    guided: bool,
 ) -> Float[Array, "r t h w c"]:
     """Predictions of all frames, averaged over the windows that hold them; windows come in b batches of n."""
 
+    repeats = 2 if guided else 1
+
     def one_batch(frames: Int[Array, "n l"]) -> Float[Array, "r n l h w c"]:
-        clips = jnp.concatenate([latents[frames]] * repeats)
-        predictions = denoise(clips, frames, step)
-        if predictions.shape != clips.shape:
-            raise ValueError(
-                f"denoise gave predictions of shape {predictions.shape}, expected that of its input, {clips.shape}"
-            )
-        return predictions.reshape(repeats, *frames.shape, *latents.shape[1:])
+        clips = latents[frames]
+        predictions = denoise(clips, frames, step, guided)
+        expected = (repeats * len(clips), *clips.shape[1:])
+        if predictions.shape != expected:
+            raise ValueError(f"denoise gave predictions of shape {predictions.shape}, expected {expected}")
+        return predictions.reshape(repeats, *clips.shape)
 
     predictions = lax.map(one_batch, frames) if len(frames) > 1 else one_batch(frames[0])[None]
     weighted = jnp.moveaxis(predictions, 0, 1) * weights[..., None, None, None]

@@ -29,14 +29,17 @@ class DenoisingUNet(UNet):
         time_embedding: Float[Array, "r d"],
         conditions: Conditions,
         pose: Float[Array, "b t h w d"] | None = None,
-    ) -> Float[Array, "b t h w c"]:
+    ) -> Float[Array, "rb t h w c"]:
         """One evaluation.
 
         Args:
-          sample: noisy latents (scaled by the VAE's factor); a clip per row.
+          sample: noisy latents (scaled by the VAE's factor); a clip per row, of which a guided evaluation makes two.
           time_embedding: from `embed_time`, one row or as many as `sample`.
           conditions: from `condition`.
           pose: pose features to add to conv_in's output.
+
+        Returns:
+          A prediction per row; of guided `conditions`, all unconditional ones and then all conditional ones.
         """
         x, _ = self.trunk(sample, time_embedding, conditions, pose)
         return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from aa_jax.models.config import Policy
+from aa_jax.models.convolution import conv_general_dilated
 
 
 def conv(
@@ -41,6 +42,7 @@ def conv(
         use_bias=use_bias,
         kernel_init=kernel_init,
         dtype=policy.dtype,
+        conv_general_dilated=conv_general_dilated,
         rngs=rngs,
     )
 

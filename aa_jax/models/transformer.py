@@ -76,7 +76,7 @@ class Attention(nnx.Module):
         return self.to_out[0](rearrange(out, "b n heads d -> b n (heads d)"))
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["context", "reference"], meta_fields=["guided"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["context", "reference"], meta_fields=["fork"])
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conditions:
     """What a UNet needs of its conditions, projected once per clip and used at every step and frame.
@@ -87,19 +87,21 @@ class Conditions:
       context: per attention site, the cross-attention to the image embedding: its constant result where the embedding
         is one token, else projected keys and values.
       reference: per attention site, keys and values of the reference tokens; empty without a reference.
-      guided: the first half of the rows is unconditional and sees no reference.
+      fork: for classifier-free guidance, the first attention site: until there the unconditional and the conditional
+        evaluation are one, from there the rows are twice as many, unconditional ones first, which see no reference.
+        None without guidance.
     """
 
     context: dict[str, Float[Array, "r 1 c"] | KeysValues]
     reference: dict[str, KeysValues]
-    guided: bool = False
+    fork: str | None = None
 
     def conditional(self) -> "Conditions":
         """The conditional half alone."""
-        if not self.guided:
+        if self.fork is None:
             return self
         half = jax.tree.map(lambda x: x[x.shape[0] // 2 :], self.context)
-        return dataclasses.replace(self, context=half, guided=False)
+        return dataclasses.replace(self, context=half, fork=None)
 
 
 class BasicTransformerBlock(nnx.Module):
@@ -121,7 +123,7 @@ class BasicTransformerBlock(nnx.Module):
         """The block's result, and the normed tokens that go into its self-attention (a ReferenceNet's feature)."""
         rows = x.shape[0]
         normed = self.norm1(x)
-        own_only = rows // 2 if conditions.guided else 0
+        own_only = rows // 2 if conditions.fork else 0
         x = x + self.attn1(normed, reference=conditions.reference.get(site), own_only=own_only)
         context = jax.tree.map(lambda c: share_rows(c, rows), conditions.context[site])
         if isinstance(context, tuple):
@@ -148,6 +150,8 @@ class Transformer2DModel(nnx.Module):
         """The site's result, and its feature: the normed tokens before self-attention, `(b * t, h * w, c)`."""
         _, t, h, w, _ = x.shape
         tokens = rearrange(self.proj_in(self.norm(x)), "b t h w c -> (b t) (h w) c")
+        if site == conditions.fork:
+            x, tokens = (jnp.concatenate([half, half]) for half in (x, tokens))
         tokens, feature = self.transformer_blocks[0](tokens, site, conditions)
         out = rearrange(tokens, "(b t) (h w) c -> b t h w c", t=t, h=h, w=w)
         return x + self.proj_out(out), feature

@@ -246,13 +246,13 @@ class UNet(nnx.Module):
         Args:
           context: image embedding tokens; with `guided`, the unconditional row first.
           bank: a ReferenceNet's features, of any resolution.
-          guided: the sample's first half is the unconditional half of classifier-free guidance.
+          guided: evaluate with and without the condition, for classifier-free guidance.
         """
         sites = dict(self.sites())
         return Conditions(
             context={name: site.condition_context(context) for name, site in sites.items()},
             reference={name: sites[name].condition_reference(feature) for name, feature in (bank or {}).items()},
-            guided=guided,
+            fork=next(iter(sites)) if guided else None,
         )
 
     def embed_time(self, timesteps: Num[Array, " s"]) -> Float[Array, "s d"]:
@@ -266,7 +266,7 @@ class UNet(nnx.Module):
         conditions: Conditions,
         pose: Float[Array, "b t h w d"] | None = None,
     ) -> tuple[Float[Array, "b t h w d"], Features]:
-        """Run conv_in to the last up block. `pose` is added to conv_in's output."""
+        """Run conv_in to the last up block. `pose` is added to conv_in's output. A guided evaluation gives 2 b rows."""
         x = self.conv_in(sample)
         if pose is not None:
             x = x + pose
@@ -276,6 +276,8 @@ class UNet(nnx.Module):
             x, found_skips, found = block(x, time_embedding, f"down_blocks.{level}", conditions)
             skips += found_skips
             features |= found
+        if conditions.fork:
+            skips = [skip if len(skip) == len(x) else jnp.concatenate([skip, skip]) for skip in skips]
         x, found = self.mid_block(x, time_embedding, "mid_block", conditions)
         features |= found
         for level, up_block in enumerate(self.up_blocks):

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from aa_jax.atomic import aside
 from aa_jax.pose.keypoints import Keypoints
-from aa_jax.video import Video, aside, read_video
+from aa_jax.video import Video, read_video
 
 SUFFIX = ".npz"
 REQUIRED_KEYS = ("points", "scores", "height", "width")

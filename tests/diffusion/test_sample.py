@@ -41,19 +41,18 @@ def make_noise(frames=15, seed=0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal((frames, 2, 3, 4), dtype=np.float32))
 
 
-def pointwise(latents, frames, step):
+def pointwise(latents, frames, step, guided):
     """Predicts each value on its own; the two halves of a guided batch differ."""
-    repeats = len(latents) // len(frames)
-    branch = jnp.repeat(jnp.arange(2 - repeats, 2), len(frames)).reshape(-1, 1, 1, 1, 1)
-    return jnp.sin(latents + 0.3 * branch) + 0.1 * step
+    branches = (0, 1) if guided else (1,)
+    return jnp.concatenate([jnp.sin(latents + 0.3 * branch) + 0.1 * step for branch in branches])
 
 
-def temporal(latents, frames, step):
+def temporal(latents, frames, step, guided):
     """Every frame sees the others of its window, its place in the window, and which frame of the video it is."""
     position = jnp.arange(latents.shape[1]).reshape(-1, 1, 1, 1)
-    number = jnp.tile(frames, (len(latents) // len(frames), 1)).reshape(*latents.shape[:2], 1, 1, 1)
+    number = jnp.tile(frames, (2 if guided else 1, 1))[..., None, None, None]
     context = jnp.cumsum(latents, axis=1) / (position + 1)
-    return pointwise(0.5 * latents + 0.5 * context + 0.05 * position, frames, step) + 0.02 * number
+    return pointwise(0.5 * latents + 0.5 * context + 0.05 * position, frames, step, guided) + 0.02 * number
 
 
 @functools.partial(jax.jit, static_argnames=("denoise", *STATIC_ARGNAMES))
@@ -67,14 +66,14 @@ def run(denoise, noise, windows, guidance=None, rng=None, *, sampler=SAMPLERS["d
 def written_out(denoise, noise, windows, guidance=None, rng=None, *, sampler=SAMPLERS["ddim"], schedule=SCHEDULE):
     """The same in NumPy, without a scan, a batch or a branch of JAX: one window at a time."""
     state = sampler.initialize(np.asarray(noise), sampler.tables(schedule, STEPS))
-    denoise = jax.jit(denoise)
+    denoise = jax.jit(denoise, static_argnums=3)
     for step, row in enumerate(rows(sampler, schedule)):
         latents = sampler.scale_input(state, row)
         halves = np.zeros((2, *noise.shape), dtype=np.float32)
         for frames, weights in zip(
             windows.frames[step % len(windows.frames)], windows.weights[step % len(windows.frames)], strict=True
         ):
-            predictions = np.asarray(denoise(np.stack([latents[frames]] * 2), frames[None], step))
+            predictions = np.asarray(denoise(latents[frames][None], frames[None], step, True))
             halves[:, frames] += weights[:, None, None, None] * predictions
         prediction = halves[1]
         if guidance is not None:
@@ -142,27 +141,25 @@ def test_chunked_equals_unchunked(guidance, window_batch):
     assert windows.frames.shape[1] == 4
     batches = []
 
-    def recording(latents, frames, step):
-        batches.append((len(latents), len(frames)))
-        return temporal(latents, frames, step)
+    def recording(latents, frames, step, guided):
+        batches.append((guided, len(latents), len(frames)))
+        return temporal(latents, frames, step, guided)
 
     chunked = run(recording, noise, windows, guidance, window_batch=window_batch)
     close(chunked, run(temporal, noise, windows, guidance), tolerance=1e-6)
     size = {1: 1, 3: 2, 100: 4}[window_batch]  # At most 3 of 4: two equal batches of 2.
-    repeats = {1} if guidance is None else {2} if guidance.interval == (0.0, 1.0) else {1, 2}
-    assert set(batches) == {(repeat * size, size) for repeat in repeats}
+    kinds = {False} if guidance is None else {True} if guidance.interval == (0.0, 1.0) else {False, True}
+    assert set(batches) == {(guided, size, size) for guided in kinds}
 
 
 def test_denoise_gets_the_unconditional_half_first():
-    """u = 1, c = 3: guided 1 + 2 * 5 = 11. The network sees the same latents twice, and the frames of each window."""
+    """u = 1, c = 3: guided 1 + 2 * 5 = 11. The network sees the latents once, and the frames of each window."""
     windows = Uniform(length=4, overlap=0).plan(8, STEPS)
 
-    def halves(latents, frames, step):
-        assert latents.shape == (4, 4, 2, 3, 4) and frames.shape == (2, 4) and frames.dtype == jnp.int32
+    def halves(latents, frames, step, guided):
+        assert guided and latents.shape == (2, 4, 2, 3, 4) and frames.shape == (2, 4) and frames.dtype == jnp.int32
         assert step.shape == () and step.dtype == jnp.int32
-        unconditional, conditional = jnp.split(latents, 2)
-        same = jnp.where(unconditional == conditional, 0.0, jnp.nan)
-        return jnp.concatenate([same + 1, same + 3])
+        return jnp.concatenate([jnp.ones_like(latents), 3 * jnp.ones_like(latents)])
 
     _, trajectory = run(halves, make_noise(8), windows, Guidance(scale=5.0), return_trajectory=True)
     assert jnp.all(trajectory.predictions == 11)
@@ -171,7 +168,7 @@ def test_denoise_gets_the_unconditional_half_first():
 def test_denoise_gets_frames_and_step():
     windows = Moore(length=6, overlap=2).plan(15, STEPS)
 
-    def numbers(latents, frames, step):
+    def numbers(latents, frames, step, guided):
         return jnp.broadcast_to(frames[..., None, None, None] + 100.0 * step, latents.shape)
 
     _, trajectory = run(numbers, make_noise(), windows, return_trajectory=True)
@@ -185,7 +182,7 @@ def test_timesteps_of_steps_are_in_the_tables():
     """A table made beforehand, looked up by step, is what `denoise` needs of the schedule."""
     timesteps = jnp.asarray(SAMPLERS["ddim"].tables(SCHEDULE, STEPS).timesteps)
 
-    def timed(latents, frames, step):
+    def timed(latents, frames, step, guided):
         return jnp.full_like(latents, timesteps[step])
 
     _, trajectory = run(timed, make_noise(), ONE_WINDOW.plan(15, STEPS), return_trajectory=True)
@@ -206,13 +203,13 @@ def test_scale_one_equals_no_guidance():
 def test_steps_outside_the_interval_skip_the_unconditional_half():
     executed = []
 
-    def counting(latents, frames, step):
-        jax.debug.callback(lambda step: executed.append((int(step), len(latents))), step)
-        return pointwise(latents, frames, step)
+    def counting(latents, frames, step, guided):
+        jax.debug.callback(lambda step: executed.append((int(step), guided)), step)
+        return pointwise(latents, frames, step, guided)
 
     run(counting, make_noise(), ONE_WINDOW.plan(15, STEPS), Guidance(scale=3.0, interval=(0.2, 0.6)))
     jax.effects_barrier()
-    assert sorted(executed) == [(0, 1), (1, 2), (2, 2), (3, 1), (4, 1)]
+    assert sorted(executed) == [(0, False), (1, True), (2, True), (3, False), (4, False)]
 
 
 def paste(clips, overlaps):
@@ -254,9 +251,9 @@ def test_paper_equals_edge_word_for_word(frames, length, eta):
 def test_new_values_do_not_retrace():
     traces = []
 
-    def counted(latents, frames, step):
+    def counted(latents, frames, step, guided):
         traces.append(latents.shape)
-        return temporal(latents, frames, step)
+        return temporal(latents, frames, step, guided)
 
     plan, stochastic = Paper(length=6).plan(15, STEPS), DDIM(eta=0.5)
     results = [run(counted, make_noise(), plan, Guidance(scale=3.5), jax.random.key(0), sampler=stochastic)]
@@ -286,9 +283,9 @@ def test_new_values_do_not_retrace():
 def test_progress_is_called_once_per_step(guidance):
     calls, traces = [], []
 
-    def counted(latents, frames, step):
+    def counted(latents, frames, step, guided):
         traces.append(1)
-        return temporal(latents, frames, step)
+        return temporal(latents, frames, step, guided)
 
     for expected_runs in (1, 2):
         run(counted, make_noise(seed=expected_runs), Paper(length=6).plan(15, STEPS), guidance, progress=calls.append)
@@ -328,8 +325,8 @@ def test_trajectory(sampler):
 
 
 def test_a_network_in_bfloat16_leaves_latents_in_float32():
-    def half(latents, frames, step):
-        return pointwise(latents, frames, step).astype(jnp.bfloat16)
+    def half(latents, frames, step, guided):
+        return pointwise(latents, frames, step, guided).astype(jnp.bfloat16)
 
     noise, windows = make_noise(), Uniform(length=6, overlap=2).plan(15, STEPS)
     latents = run(half, noise.astype(jnp.bfloat16), windows, Guidance(scale=2.0))
@@ -373,8 +370,8 @@ def test_golden_runs(golden, name, strategy):
         windows = dataclasses.replace(windows, weights=np.ones_like(windows.weights))
     recorded = jnp.asarray(calls.reshape(steps, -1, *calls.shape[3:]))
 
-    def replay(latents, frames, step):
-        assert latents.shape == recorded.shape[1:]
+    def replay(latents, frames, step, guided):
+        assert ((2 if guided else 1) * len(latents), *latents.shape[1:]) == recorded.shape[1:]
         return recorded[step]
 
     guidance = Guidance(scale=cfg)
@@ -407,7 +404,7 @@ def channels_last(video):
         ({"sampler": DDIM(eta=0.5)}, r"DDIM\(eta=0.5.*draws noise in every step: pass rng"),
         ({"num_inference_steps": 1001}, "num_inference_steps is 1001, expected 1 to 1000"),
         ({"guidance": Guidance(interval=(0.0, 0.1))}, "holds none of 5 steps"),
-        ({"denoise": lambda latents, frames, step: latents[..., :1]}, "denoise gave predictions of shape"),
+        ({"denoise": lambda latents, frames, step, guided: latents[..., :1]}, "denoise gave predictions of shape"),
     ],
 )
 def test_arguments_that_do_not_fit(change, message):

@@ -83,10 +83,8 @@ def denoisers(moore_folder):
 
 def denoise(network, sample, timestep, context, bank, pose=None):
     """One evaluation as the pipelines do it: rows [unconditional, conditional] if `context` has both."""
-    rows = len(context)
-    conditions = network.condition(context, bank, guided=rows == 2)
-    double = lambda x: None if x is None else jnp.concatenate([x] * rows)  # noqa: E731
-    return network(double(sample), network.embed_time(jnp.asarray(timestep)[None]), conditions, double(pose))
+    conditions = network.condition(context, bank, guided=len(context) == 2)
+    return network(sample, network.embed_time(jnp.asarray(timestep)[None]), conditions, pose)
 
 
 @pytest.mark.parametrize("rows", ["cfg", "nocfg"])

@@ -1,8 +1,6 @@
 """Keypoints, and the files that hold poses."""
 
-import contextlib
 import errno
-import resource
 
 import numpy as np
 import pytest
@@ -10,23 +8,13 @@ from PIL import Image
 
 from aa_jax.pose import Keypoints, load_keypoints, load_pose, save_keypoints
 from aa_jax.video import Video, write_video
+from tests.full_disk import largest_file
 
 
 def make_arrays(frames: int = 3) -> dict:
     rng = np.random.default_rng(0)
     points, scores = rng.uniform(-0.2, 1.2, (frames, 134, 2)), rng.uniform(0, 1, (frames, 134))
     return {"points": points, "scores": scores, "height": 720, "width": 1280, "fps": 30000 / 1001}
-
-
-@contextlib.contextmanager
-def largest_file(size: int):
-    """Let the kernel end every write beyond `size` bytes, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("fps", [30000 / 1001, None])

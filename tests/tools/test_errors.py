@@ -3,8 +3,6 @@
 import json
 import os
 import pickle
-import resource
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.full_disk import largest_file
 from tests.tools.files import arguments, load, save
 from tools.convert_weights.__main__ import main
 
@@ -30,7 +29,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., str]
             code = error.code
         message = capsys.readouterr().err
         assert code == 2 and message.count("\n") == 1 and "Traceback" not in message, message
-        assert not output.exists() and not list(tmp_path.glob(".model*"))
+        assert not output.exists() and not list(tmp_path.glob("*.partial"))
         return message
 
     return run
@@ -214,20 +213,9 @@ def test_output_that_cannot_be_made(moore_files, sizes, tmp_path, capsys):
     assert message.count("\n") == 1 and "file" in message
 
 
-def test_disk_full(moore_files, sizes, tmp_path):
-    """The kernel refuses to let a file grow beyond a limit: a true error in the middle of writing."""
-    limit = 5_000_000
-    command = [sys.executable, "-m", "tools.convert_weights", "moore", *arguments(moore_files)]
-    run = subprocess.run(
-        [*command, "--output", str(tmp_path / "model"), *sizes],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    )
-    assert run.returncode == 2 and run.stderr.count("\n") == 1, run.stderr
-    assert "File too large" in run.stderr
-    assert not list(tmp_path.iterdir())
+def test_disk_full(refused, moore_files, sizes):
+    with largest_file(5_000_000):
+        assert "File too large" in refused("moore", moore_files, *sizes)
 
 
 def test_verification_without_the_libraries(refused, moore_files, monkeypatch):

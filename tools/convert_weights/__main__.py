@@ -18,7 +18,8 @@ import ml_dtypes
 import numpy as np
 
 from aa_jax import cli
-from aa_jax.weights import write_model, written_aside
+from aa_jax.atomic import new_folder
+from aa_jax.weights import write_model
 from tools.convert_weights.convert import convert
 from tools.convert_weights.export import export
 from tools.convert_weights.facts import KEPT_FILE, source_facts
@@ -104,7 +105,7 @@ def run_convert(args: argparse.Namespace) -> None:
         raise ValueError("--checkpoint holds UNet and VAE: leave out --unet and --vae, or give them without it")
     if args.verify:
         import_oracles()
-    with written_aside(args.output) as partial:
+    with new_folder(args.output) as partial:
         conversion = convert(
             args.command,
             {role: open_source(role, path) for role, path in paths.items()},

@@ -10,10 +10,11 @@ from typing import Any, Literal
 import ml_dtypes
 import numpy as np
 
+from aa_jax.atomic import new_folder
 from aa_jax.config import ModelConfig
 from aa_jax.models.config import CLIPVisionConfig, UNetConfig, VAEConfig
 from aa_jax.tensor_file import LazyArray, read_tensors, write_tensors
-from aa_jax.weights import load_config, load_manifest, open_tensors, written_aside
+from aa_jax.weights import load_config, load_manifest, open_tensors
 from tools.convert_weights.convert import is_dead_reference
 from tools.convert_weights.detect import MOTION
 from tools.convert_weights.facts import KEPT_FILE
@@ -67,7 +68,7 @@ def export(
     else:
         files = _files_by_rule(config, tensors, family)
     files = [_in_format(file, format) for file in files]
-    with written_aside(output) as partial:
+    with new_folder(output) as partial:
         for file in files:
             _write(partial, file)
         _write_indices(partial, files)
