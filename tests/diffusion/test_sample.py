@@ -232,16 +232,15 @@ def test_paper_equals_edge_word_for_word(frames, length, eta):
     clips = np.asarray(noise)[numbers]
     overlaps = [length - (after - before) for before, after in zip(numbers[:-1, 0], numbers[1:, 0], strict=True)]
     half = length // 2
-    if (frames - length) % (
-        length - half
-    ) == 0:  # No window was moved back: pasting clip by clip is EDGE's one assignment.
+    if (frames - length) % (length - half) == 0:
+        # No window was moved back: pasting clip by clip is EDGE's one assignment.
         at_once = clips.copy()
         at_once[1:, :half] = clips[:-1, length - half :]
         np.testing.assert_array_equal(paste(clips, overlaps), at_once)
-    denoise = jax.jit(temporal)
+    denoise = jax.jit(temporal, static_argnums=3)
     for step, row in enumerate(rows(sampler)):
         fresh = np.asarray(jax.random.normal(jax.random.fold_in(rng, step), noise.shape))[numbers] if eta else None
-        prediction = np.asarray(denoise(clips, numbers, step))
+        prediction = np.asarray(denoise(clips, numbers, step, False))
         clips = paste(sampler.step(sampler.initialize(clips, row), prediction, row, fresh).latents, overlaps)
     video = np.zeros(noise.shape, dtype=np.float32)
     video[numbers] = clips
