@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aa_jax.atomic import StrPath, aside
-from aa_jax.data.clips import Clip, ClipSource
+from aa_jax.data.clips import Clip, ClipSource, count_frames
 from aa_jax.data.colour import ColourJitter
 from aa_jax.data.sample import SampleConfig, fit_frames, whole_frames
 from aa_jax.pose.keypoints import Keypoints
@@ -67,7 +67,7 @@ def write_cache(
 
 
 def _write_clip(place: Path, clip: Clip, sample: SampleConfig, encode: Encode, frame_batch: int) -> None:
-    length = len(clip.keypoints)
+    length = count_frames(clip)
     rows: dict[str, list[np.ndarray]] = {}
     for start in range(0, length, frame_batch):
         # Every call has the same number of frames, so that a compiled `encode` is compiled once.

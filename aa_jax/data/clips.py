@@ -40,6 +40,26 @@ class Clip(Protocol):
 
 
 @runtime_checkable
+class DrawnClip(Protocol):
+    """A clip whose poses are drawn already, and which has no keypoints; all else is as in `Clip`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def num_frames(self) -> int: ...
+
+    @property
+    def reference(self) -> "DrawnClip": ...
+
+    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]: ...
+
+    def drawn(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n h2 w2 3"]:
+        """The drawn poses of the frames at `indices`, RGB, of a size of their own."""
+        ...
+
+
+@runtime_checkable
 class EncodedClip(Clip, Protocol):
     """A clip whose frames frozen networks have encoded already."""
 
@@ -57,4 +77,9 @@ class ClipSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Clip: ...
+    def __getitem__(self, index: int) -> Clip | DrawnClip: ...
+
+
+def count_frames(clip: Clip | DrawnClip) -> int:
+    """Number of frames of a clip."""
+    return clip.num_frames if isinstance(clip, DrawnClip) else len(clip.keypoints)

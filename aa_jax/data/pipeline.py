@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aa_jax.data.clips import Clip, ClipSource
+from aa_jax.data.clips import Clip, ClipSource, DrawnClip, count_frames
 from aa_jax.data.sample import Sample, SampleConfig, make_sample
 
 # Streams of random numbers of one seed.
@@ -167,7 +167,7 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> Clip:
+    def __getitem__(self, index: int) -> Clip | DrawnClip:
         return self.source[self.indices[index]]
 
 
@@ -177,7 +177,7 @@ def long_enough(source: ClipSource, num_frames: int) -> Subset:
     Raises:
       ValueError: there is none.
     """
-    kept = tuple(index for index in range(len(source)) if len(source[index].keypoints) >= num_frames)
+    kept = tuple(index for index in range(len(source)) if count_frames(source[index]) >= num_frames)
     if not kept:
         raise ValueError(f"none of the {len(source)} clips has {num_frames} frames or more")
     return Subset(source, kept)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from aa_jax.data.clips import Clip, EncodedClip
+from aa_jax.data.clips import Clip, DrawnClip, EncodedClip, count_frames
 from aa_jax.data.colour import ColourJitter, change_colours
 from aa_jax.image import resize
 from aa_jax.pose.draw import DrawStyle, draw_poses
@@ -86,7 +86,7 @@ class SampleConfig:
             raise ValueError(f"SampleConfig.flip is {self.flip}, expected a probability")
 
 
-def make_sample(clip: Clip, config: SampleConfig, rng: np.random.Generator) -> Sample:
+def make_sample(clip: Clip | DrawnClip, config: SampleConfig, rng: np.random.Generator) -> Sample:
     """Draw a sample from a clip.
 
     Raises:
@@ -103,7 +103,9 @@ def make_sample(clip: Clip, config: SampleConfig, rng: np.random.Generator) -> S
     return images | {"pose": drawn_poses(clip, targets, config, flip=flip)}
 
 
-def _images(clip: Clip, reference: int, targets: list[int], config: SampleConfig, rng: np.random.Generator) -> Sample:
+def _images(
+    clip: Clip | DrawnClip, reference: int, targets: list[int], config: SampleConfig, rng: np.random.Generator
+) -> Sample:
     image, frames = clip.reference.frames([reference])[0], clip.frames(targets)
     if config.colour != ColourJitter():
         change = config.colour.draw(rng)
@@ -122,9 +124,9 @@ def _encoded(clip: EncodedClip, reference: int, targets: list[int]) -> Sample:
     }
 
 
-def choose_frames(clip: Clip, config: SampleConfig, rng: np.random.Generator) -> tuple[int, list[int]]:
+def choose_frames(clip: Clip | DrawnClip, config: SampleConfig, rng: np.random.Generator) -> tuple[int, list[int]]:
     """The indices of the reference in `clip.reference`, and of the targets in `clip`."""
-    length, references = len(clip.keypoints), len(clip.reference.keypoints)
+    length, references = count_frames(clip), count_frames(clip.reference)
     reference = int(rng.integers(references))
     if config.frames == "single":
         same = clip.reference.name == clip.name
@@ -144,8 +146,18 @@ def choose_frames(clip: Clip, config: SampleConfig, rng: np.random.Generator) ->
     return reference, [start + i * stride for i in range(config.num_frames)]
 
 
-def drawn_poses(clip: Clip, indices: list[int], config: SampleConfig, *, flip: bool) -> UInt8[np.ndarray, "t h w 3"]:
-    """The poses of some frames, drawn at the sample's size."""
+def drawn_poses(
+    clip: Clip | DrawnClip, indices: list[int], config: SampleConfig, *, flip: bool
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """The poses of some frames at the sample's size, drawn from keypoints where the clip has them.
+
+    Raises:
+      ValueError: drawings are to be mirrored, whose colours tell left from right.
+    """
+    if isinstance(clip, DrawnClip):
+        if flip:
+            raise ValueError(f"clip {clip.name} has drawn poses, which cannot be mirrored: set flip to 0")
+        return fit_frames(clip.drawn(indices), config)
     every = clip.keypoints
     some = dataclasses.replace(every, points=every.points[indices], scores=every.scores[indices])
     fitted = fit_keypoints(some, config.height, config.width, config.resize)

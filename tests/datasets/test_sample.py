@@ -10,7 +10,7 @@ from aa_jax.data.sample import SampleConfig, choose_frames, make_sample
 from aa_jax.pose.draw import draw_poses
 from aa_jax.pose.fit import fit_keypoints
 from aa_jax.pose.flip import flip_keypoints
-from tests.datasets.made_up import MadeUpClip
+from tests.datasets.made_up import DrawnMadeUpClip, MadeUpClip
 
 SAME = SampleConfig(height=12, width=8)
 
@@ -94,6 +94,14 @@ def test_a_flip_mirrors_everything():
     drawn = draw_poses(keypoints, height=96, width=64, style=config.style)
     np.testing.assert_array_equal(mirrored["pose"], drawn[[target]])
     assert (mirrored["pose"] != plain["pose"]).any()
+
+
+def test_drawn_poses():
+    clip, config = DrawnMadeUpClip(MadeUpClip(1, 20)), dataclasses.replace(SAME, num_frames=3)
+    sample = make_sample(clip, config, rng())
+    np.testing.assert_array_equal(sample["pose"], 3 * sample["target"])
+    with pytest.raises(ValueError, match="clip 1 has drawn poses, which cannot be mirrored"):
+        make_sample(clip, dataclasses.replace(config, flip=1.0), rng())
 
 
 def test_colours_change_alike():
