@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aa_jax.atomic import StrPath, aside
-from aa_jax.data.clips import Clip, ClipSource, count_frames
+from aa_jax.data.clips import Clip, ClipSource, DrawnClip, count_frames
 from aa_jax.data.colour import ColourJitter
 from aa_jax.data.sample import SampleConfig, fit_frames, whole_frames
 from aa_jax.pose.keypoints import Keypoints
@@ -60,7 +60,7 @@ def write_cache(
         with aside(root / DESCRIPTION) as partial:
             partial.write_text(json.dumps(description, indent=1) + "\n")
     for index in progress(iter(range(len(source)))):
-        clip = source[index]
+        clip = _with_keypoints(source[index])
         for each in {clip.name: clip, clip.reference.name: clip.reference}.values():
             if not _place(root, each.name).exists():
                 _write_clip(_place(root, each.name), each, sample, encode, frame_batch)
@@ -127,7 +127,7 @@ class CachedSource:
         return len(self.source)
 
     def __getitem__(self, index: int) -> CachedClip:
-        return CachedClip(self.source[index], self.root)
+        return CachedClip(_with_keypoints(self.source[index]), self.root)
 
 
 def open_cache(folder: StrPath, source: ClipSource, sample: SampleConfig, *, made_with: str) -> CachedSource:
@@ -143,6 +143,12 @@ def open_cache(folder: StrPath, source: ClipSource, sample: SampleConfig, *, mad
         raise FileNotFoundError(f"{root} holds no cache ({DESCRIPTION} is missing): make one first")
     _check_description(root, _description(sample, made_with))
     return CachedSource(source, root.absolute())
+
+
+def _with_keypoints(clip: Clip | DrawnClip) -> Clip:
+    if isinstance(clip, DrawnClip):
+        raise ValueError(f"clip {clip.name} has drawn poses, and a cache is for clips with keypoints")
+    return clip
 
 
 def _place(root: Path, name: str) -> Path:

@@ -41,9 +41,13 @@ FOOT_EDGE_COLOURS = ((255, 26, 250), (135, 24, 255), (193, 255, 23), (25, 255, 1
 FOOT_COLOURS = ((181, 40, 112), (163, 53, 181), (49, 124, 255), (137, 181, 40), (60, 181, 99), (64, 255, 188))
 LIMB_BRIGHTNESS = 0.6
 LIMB_HALF_WIDTH = 4
+EDGE_WIDTH = 2  # of fingers and feet
 JOINT_RADIUS = 4
 FACE_RADIUS = 3
 FOOT_RADIUS = 3
+
+Colour = tuple[int, int, int]
+Place = tuple[int, int] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,13 +56,31 @@ class DrawStyle:
 
     Attributes:
       face: face points are drawn. Not by novita and MusePose.
+      hands: hands are drawn.
       feet: feet are drawn. By novita alone.
+      confidence: colours are dimmed by the scores, a limb's or finger's by the product of both its ends'; and hand and
+        face points of any score above 0 are drawn. MimicMotion's colours (whose images are BGR, not RGB).
       hand_joint_radius: of the discs at the joints of hands, in pixels. 2 in novita's.
+      scale_to: widths and radii are those of a drawing whose shorter side has so many pixels, and scale with the
+        drawing's, so that drawings of any size look alike; at least 1 pixel. None: the same in every drawing, as
+        DWPose. 512 suits weights trained on Moore's preparation; MimicMotion's is 2160.
+
+    Raises:
+      ValueError: a radius or size that is not positive.
     """
 
     face: bool = True
+    hands: bool = True
     feet: bool = False
+    confidence: bool = False
     hand_joint_radius: int = JOINT_RADIUS
+    scale_to: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.hand_joint_radius < 1:
+            raise ValueError(f"hand_joint_radius {self.hand_joint_radius} given, expected a positive number of pixels")
+        if self.scale_to is not None and self.scale_to < 1:
+            raise ValueError(f"scale_to {self.scale_to} given, expected a positive number of pixels or None")
 
 
 DWPOSE = DrawStyle()
@@ -95,18 +117,24 @@ def draw_pose(
         raise ValueError(f"drawing of {height}x{width} (height x width) asked for, expected positive sizes")
     pixels = keypoints.astype(np.float64) * (width, height)
     joints = {index: pixels[index] for index in range(len(JOINT_COLOURS)) if scores[index] > VISIBLE}
-    places = [_place(point) if score >= VISIBLE else None for point, score in zip(pixels, scores, strict=True)]
+    places = [
+        _place(point) if score >= VISIBLE or style.confidence and score > 0 else None
+        for point, score in zip(pixels, scores, strict=True)
+    ]
+    weights = scores.tolist() if style.confidence else [1.0] * len(scores)
+    scale = 1.0 if style.scale_to is None else min(height, width) / style.scale_to
 
     canvas = np.zeros((height, width, 3), np.uint8)
-    _draw_limbs(canvas, joints)
+    _draw_limbs(canvas, joints, weights, _scaled(LIMB_HALF_WIDTH, scale))
     canvas = (canvas * LIMB_BRIGHTNESS).astype(np.uint8)
-    _draw_joints(canvas, joints)
-    _draw_hand(canvas, places[LEFT_HAND], style.hand_joint_radius)
-    _draw_hand(canvas, places[RIGHT_HAND], style.hand_joint_radius)
+    _draw_joints(canvas, joints, weights, _scaled(JOINT_RADIUS, scale))
+    if style.hands:
+        for hand in (LEFT_HAND, RIGHT_HAND):
+            _draw_hand(canvas, places[hand], weights[hand], scale, _scaled(style.hand_joint_radius, scale))
     if style.feet:
-        _draw_feet(canvas, places[FEET])
+        _draw_feet(canvas, places[FEET], weights[FEET], scale)
     if style.face:
-        _draw_face(canvas, places[FACE])
+        _draw_face(canvas, places[FACE], weights[FACE], _scaled(FACE_RADIUS, scale))
     return canvas
 
 
@@ -118,47 +146,60 @@ def draw_poses(
     return np.stack([draw_pose(points, scores, height=height, width=width, style=style) for points, scores in frames])
 
 
-def _place(pixel: np.ndarray) -> tuple[int, int] | None:
+def _place(pixel: np.ndarray) -> Place:
     """The pixel that a hand or face point falls on, or None where DWPose does not draw it."""
     x, y = int(pixel[0]), int(pixel[1])
     return (x, y) if x > 0 and y > 0 else None
 
 
-def _draw_limbs(canvas: np.ndarray, joints: dict[int, np.ndarray]) -> None:
+def _scaled(pixels: int, scale: float) -> int:
+    return max(1, round(pixels * scale))
+
+
+def _dimmed(colour: Colour, weight: float) -> Colour:
+    red, green, blue = colour
+    return colour if weight == 1 else (int(red * weight), int(green * weight), int(blue * weight))
+
+
+def _draw_limbs(canvas: np.ndarray, joints: dict[int, np.ndarray], weights: list[float], half_width: int) -> None:
     for (start, end), colour in zip(LIMBS, JOINT_COLOURS[: len(LIMBS)], strict=True):
         if start in joints and end in joints:
             x, y = (joints[start] + joints[end]) / 2
             dx, dy = joints[start] - joints[end]
-            axes = (int((dx**2 + dy**2) ** 0.5 / 2), LIMB_HALF_WIDTH)
+            axes = (int((dx**2 + dy**2) ** 0.5 / 2), half_width)
             angle = int(math.degrees(math.atan2(dy, dx)))
             ellipse = np.asarray(cv2.ellipse2Poly((int(x), int(y)), axes, angle, 0, 360, 1))
-            cv2.fillConvexPoly(canvas, ellipse, colour)
+            cv2.fillConvexPoly(canvas, ellipse, _dimmed(colour, weights[start] * weights[end]))
 
 
-def _draw_joints(canvas: np.ndarray, joints: dict[int, np.ndarray]) -> None:
+def _draw_joints(canvas: np.ndarray, joints: dict[int, np.ndarray], weights: list[float], radius: int) -> None:
     for index, (x, y) in joints.items():
-        cv2.circle(canvas, (int(x), int(y)), JOINT_RADIUS, JOINT_COLOURS[index], thickness=-1)
+        cv2.circle(canvas, (int(x), int(y)), radius, _dimmed(JOINT_COLOURS[index], weights[index]), thickness=-1)
 
 
-def _draw_hand(canvas: np.ndarray, places: list[tuple[int, int] | None], radius: int) -> None:
+def _draw_hand(canvas: np.ndarray, places: list[Place], weights: list[float], scale: float, radius: int) -> None:
     for (start, end), colour in zip(HAND_EDGES, HAND_COLOURS, strict=True):
         a, b = places[start], places[end]
         if a and b:
-            cv2.line(canvas, a, b, colour, thickness=2)
-    for place in filter(None, places):
-        cv2.circle(canvas, place, radius, HAND_JOINT_COLOUR, thickness=-1)
+            weight = weights[start] * weights[end]
+            cv2.line(canvas, a, b, _dimmed(colour, weight), thickness=_scaled(EDGE_WIDTH, scale))
+    for place, weight in zip(places, weights, strict=True):
+        if place:
+            cv2.circle(canvas, place, radius, _dimmed(HAND_JOINT_COLOUR, weight), thickness=-1)
 
 
-def _draw_feet(canvas: np.ndarray, places: list[tuple[int, int] | None]) -> None:
+def _draw_feet(canvas: np.ndarray, places: list[Place], weights: list[float], scale: float) -> None:
     for (start, end), colour in zip(FOOT_EDGES, FOOT_EDGE_COLOURS, strict=True):
         a, b = places[start], places[end]
         if a and b:
-            cv2.line(canvas, a, b, colour, thickness=2)
-    for place, colour in zip(places, FOOT_COLOURS, strict=True):
+            weight = weights[start] * weights[end]
+            cv2.line(canvas, a, b, _dimmed(colour, weight), thickness=_scaled(EDGE_WIDTH, scale))
+    for place, weight, colour in zip(places, weights, FOOT_COLOURS, strict=True):
         if place:
-            cv2.circle(canvas, place, FOOT_RADIUS, colour, thickness=-1)
+            cv2.circle(canvas, place, _scaled(FOOT_RADIUS, scale), _dimmed(colour, weight), thickness=-1)
 
 
-def _draw_face(canvas: np.ndarray, places: list[tuple[int, int] | None]) -> None:
-    for place in filter(None, places):
-        cv2.circle(canvas, place, FACE_RADIUS, FACE_COLOUR, thickness=-1)
+def _draw_face(canvas: np.ndarray, places: list[Place], weights: list[float], radius: int) -> None:
+    for place, weight in zip(places, weights, strict=True):
+        if place:
+            cv2.circle(canvas, place, radius, _dimmed(FACE_COLOUR, weight), thickness=-1)
