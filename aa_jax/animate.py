@@ -9,6 +9,7 @@ import argparse
 import math
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from aa_jax import cli, preprocess
-from aa_jax.animator import DTYPES, Animator, check_size
+from aa_jax.animator import DTYPES, Animator, check_size, retarget_pose
 from aa_jax.image import load_image
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS
 from aa_jax.pose.files import load_pose
+from aa_jax.pose.retarget import METHODS
 from aa_jax.video import DEFAULT_FPS, check_writable, side_by_side, write_video
 from aa_jax.weights import load_config, resolve
 
@@ -58,6 +60,18 @@ def parser() -> cli.Parser:
         "--resize",
         choices=("crop", "letterbox", "stretch"),
         help="needed where reference or pose have another aspect than the video",
+    )
+    video.add_argument(
+        "--retarget",
+        choices=METHODS,
+        default="none",
+        help="give the keypoints the size and place (affine), and the build (bones), of the character; default none",
+    )
+    video.add_argument(
+        "--reference-pose",
+        type=Path,
+        metavar="FILE",
+        help="keypoints of the reference image, for --retarget: python -m aa_jax.pose extract IMG --output FILE.npz",
     )
 
     sampling = command.add_argument_group("sampling (defaults are the model's)")
@@ -103,11 +117,16 @@ def animate(args: argparse.Namespace) -> None:
     height = config.inference.height if args.height is None else args.height
     width = config.inference.width if args.width is None else args.width
     check_size(height, width)
-    reference, pose = load_image(args.reference), load_pose(args.pose)
-    fps = args.fps if args.fps is not None else pose.fps or DEFAULT_FPS
+    reference, loaded = load_image(args.reference), load_pose(args.pose)
+    fps = args.fps if args.fps is not None else loaded.fps or DEFAULT_FPS
     if not 0 < fps < math.inf:
         raise ValueError(f"fps is {fps:g}, expected a positive number")
     check_writable(output, fps)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pose = retarget_pose(loaded, reference, args.retarget, args.reference_pose)
+    for warning in caught:
+        print(f"animate: {warning.message}", file=sys.stderr)
     character = preprocess.reference_frame(reference, height, width, args.resize, config.inference)
     drawn = preprocess.pose_frames(pose, height, width, args.resize, config.inference, args.num_frames)
     frames = len(drawn)

@@ -19,10 +19,12 @@ from aa_jax.config import ModelConfig
 from aa_jax.diffusion.guidance import Guidance
 from aa_jax.diffusion.samplers import DDIM, Sampler, get_sampler
 from aa_jax.diffusion.windows import Windows, get_windows
-from aa_jax.image import ResizeMode, load_image
+from aa_jax.image import ResizeMode, load_image, same_aspect
 from aa_jax.models.config import Policy, needed
-from aa_jax.pose.files import load_pose
+from aa_jax.pose.files import SUFFIX, load_pose
 from aa_jax.pose.keypoints import Keypoints
+from aa_jax.pose.retarget import RetargetMethod
+from aa_jax.pose.retarget import retarget as retarget_keypoints
 from aa_jax.programs import Programs, Weights, in_chunks
 from aa_jax.video import Video
 from aa_jax.weights import load_config, load_network, resolve
@@ -33,6 +35,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 Reference = str | os.PathLike[str] | Image.Image | UInt8[np.ndarray, "h w 3"]
 Pose = str | os.PathLike[str] | Keypoints | Video | UInt8[np.ndarray, "t h w 3"]
+ReferencePose = str | os.PathLike[str] | Keypoints
 
 
 class Animator:
@@ -109,6 +112,8 @@ class Animator:
         window_batch: int | None = None,
         frame_batch: int = 4,
         resize: ResizeMode | None = None,
+        retarget: RetargetMethod = "none",
+        reference_pose: ReferencePose | None = None,
         output_type: Literal["uint8", "np", "latent"] = "uint8",
         progress: Callable[[int, int], object] | None = None,
     ) -> np.ndarray:
@@ -138,6 +143,9 @@ class Animator:
           frame_batch: how many frames the pose guider and the VAE take at once.
           resize: what to do where reference or pose are not of the video's aspect: "crop", "letterbox" or "stretch".
             Without it they must be.
+          retarget: "affine" or "bones" give the keypoints of `pose` the size, place and, with "bones", the build of the
+            person in the reference image; see `aa_jax.pose.retarget`.
+          reference_pose: `Keypoints` of the reference image, or a file of them, for `retarget`.
           output_type: "uint8", "np" (float32 in [0, 1]) or "latent" (scaled latents).
           progress: called with (steps done, steps) while it runs, first with none done when all is compiled.
 
@@ -165,7 +173,8 @@ class Animator:
         clip_pixels = preprocess.clip_pixels(
             image, needed(self.config.image_encoder, "image encoder").image_size, inference
         )
-        drawn = preprocess.pose_frames(self._pose(pose), height, width, resize, inference, num_frames)
+        pose = retarget_pose(self._pose(pose), image, retarget, reference_pose)
+        drawn = preprocess.pose_frames(pose, height, width, resize, inference, num_frames)
 
         rng = jax.random.key(seed)
         noise = self._noise(
@@ -253,6 +262,49 @@ class Animator:
                 f"latents have shape {np.shape(latents)}, expected {shape} (frames, height / 8, width / 8, channels)"
             )
         return jnp.asarray(latents, jnp.float32)
+
+
+def retarget_pose(
+    pose: Keypoints | Video | UInt8[np.ndarray, "t h w 3"],
+    reference: UInt8[np.ndarray, "h w 3"],
+    method: RetargetMethod,
+    reference_pose: ReferencePose | None,
+) -> Keypoints | Video | UInt8[np.ndarray, "t h w 3"]:
+    """The pose as the person in the reference image would do it; with method "none" as it is.
+
+    Raises:
+      ValueError: the pose or the reference's is drawn, there is none of the reference, it is of another image, or there
+        is no such method.
+      FileNotFoundError: there is nothing at the path of the reference's pose.
+    """
+    if method == "none":
+        if reference_pose is not None:
+            raise ValueError("reference_pose given, but nothing is retargeted: choose retarget 'affine' or 'bones'")
+        return pose
+    if not isinstance(pose, Keypoints):
+        raise ValueError(
+            f"retarget is {method!r}, but the pose is drawn, and only keypoints can be retargeted: "
+            "give the pose as keypoints, such as python -m aa_jax.pose extract VIDEO --output FILE.npz makes"
+        )
+    how = "python -m aa_jax.pose extract IMAGE --output FILE.npz makes them"
+    if reference_pose is None:
+        raise ValueError(
+            f"retarget is {method!r}, but there is no reference_pose, the keypoints of the reference image: {how}"
+        )
+    if isinstance(reference_pose, Keypoints):
+        target: Keypoints | Video = reference_pose
+    elif Path(reference_pose).suffix.lower() == SUFFIX:
+        target = load_pose(reference_pose)
+    else:  # JSON, which need not state the size of the image
+        target = load_pose(reference_pose, height=reference.shape[0], width=reference.shape[1])
+    if not isinstance(target, Keypoints):
+        raise ValueError(f"reference_pose {reference_pose} holds images, expected keypoints: {how}")
+    if not same_aspect((target.height, target.width), reference.shape[:2]):
+        raise ValueError(
+            f"reference_pose is of an image of {target.width}x{target.height} (width x height), "
+            f"the reference image is {reference.shape[1]}x{reference.shape[0]}: expected the same image"
+        )
+    return retarget_keypoints(pose, target, method=method)
 
 
 class _Progress:

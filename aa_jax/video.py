@@ -106,10 +106,11 @@ def _read_folder(path: Path, max_frames: int | None) -> tuple[list[np.ndarray], 
     files = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")]
     if not files:
         raise ValueError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}), expected a folder of frames")
-    return [load_image(file) for file in sorted(files, key=_natural_order)[:max_frames]], DEFAULT_FPS
+    return [load_image(file) for file in sorted(files, key=natural_order)[:max_frames]], DEFAULT_FPS
 
 
-def _natural_order(path: Path) -> list[str | int]:
+def natural_order(path: Path) -> list[str | int]:
+    """Sorts names as people do, 2 before 10."""
     # Splitting by digits puts text at even and numbers at odd places, so that only like is compared with like.
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", path.name))]
 
@@ -148,9 +149,9 @@ def _read_stream(path: Path, max_frames: int | None) -> tuple[list[np.ndarray], 
                     raise ValueError(f"{path} holds no video stream")
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
-                announced, rate = _announced_seconds(stream), stream.average_rate
+                announced, rate = announced_seconds(stream), stream.average_rate
                 for frame in itertools.islice(_decode(path, container, stream), max_frames):
-                    frames.append(_frame_to_rgb(frame))
+                    frames.append(frame_to_rgb(frame))
                     begin = _seconds(frame.pts or 0, frame.time_base)
                     times += [begin, begin + _seconds(frame.duration, frame.time_base)]
         except (av.FFmpegError, OSError) as error:  # OSError: a damaged file sends FFmpeg to places outside of it
@@ -177,7 +178,7 @@ def _seconds(ticks: int, tick: Fraction | None) -> float:
     return float(ticks * tick) if tick else 0.0
 
 
-def _announced_seconds(stream: av.VideoStream) -> float:
+def announced_seconds(stream: av.VideoStream) -> float:
     """The length of the stream that the file's header states, also where the file ends early; 0 if it states none."""
     if stream.duration:
         return _seconds(stream.duration, stream.time_base)
@@ -185,7 +186,8 @@ def _announced_seconds(stream: av.VideoStream) -> float:
     return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else 0.0
 
 
-def _frame_to_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+def frame_to_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+    """A decoded frame as RGB, turned upright, transparency on white."""
     if any(component.is_alpha for component in frame.format.components):
         rgb = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba", interpolation=ACCURATE)))
     else:

@@ -6,13 +6,16 @@ import resource
 import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from aa_jax.animate import main
-from aa_jax.pose import Keypoints, save_keypoints
+from aa_jax.animator import Animator
+from aa_jax.pose import Keypoints, draw_poses, load_keypoints, save_keypoints
+from aa_jax.pose.retarget import retarget
 from aa_jax.video import read_video, write_video
 from tests.golden_tools import recipe
 
@@ -88,6 +91,50 @@ def test_animate_in_another_process_without_torch(arguments, inputs):
     done = subprocess.run([sys.executable, "-c", code, *words(arguments), "--quiet"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert len(list(arguments["--output"].glob("*.png"))) == 3
+
+
+def test_keypoints_are_retargeted(capsys, monkeypatch, arguments, inputs, tmp_path):
+    """With the keypoints of the reference image: the model gets the retargeted ones, and what is guessed is said."""
+    scores = np.ones((1, 134))
+    scores[:, 9:14] = 0
+    person = np.random.default_rng(1).random((1, 134, 2)) / 2
+    character = Keypoints(points=person, scores=scores, height=64, width=64)
+    save_keypoints(tmp_path / "person.npz", character)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        expected = retarget(load_keypoints(inputs / "pose.npz"), character, method="bones")
+
+    poses = []
+
+    class Recorder(Animator):
+        def __call__(self, reference, pose, **options):
+            poses.append(pose)
+            return np.zeros((3, 64, 64, 3), np.uint8)
+
+    monkeypatch.setattr("aa_jax.animate.Animator", Recorder)
+    arguments |= {"--pose": inputs / "pose.npz", "--retarget": "bones", "--reference-pose": tmp_path / "person.npz"}
+    assert main([*words(arguments), "--side-by-side", "--quiet"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"animate: {warning.message}" for warning in caught] and "thighs" in "".join(said)
+    np.testing.assert_array_equal(poses[0].points, expected.points)
+    drawn = draw_poses(expected, height=64, width=64)
+    shown = read_video(arguments["--output"]).frames[:, :, 64:128]
+    assert np.abs(shown.astype(int) - drawn).mean() < 0.2 * drawn.mean()
+
+
+def test_retargeting_that_cannot_be(capsys, arguments, inputs, tmp_path):
+    keypoints = arguments | {"--pose": inputs / "pose.npz"}
+    how = "python -m aa_jax.pose extract"
+    refused(capsys, keypoints | {"--retarget": "affine"}, "no reference_pose", how)
+    refused(capsys, keypoints | {"--retarget": "stretch"}, "stretch", "affine")
+    reference = {"--retarget": "affine", "--reference-pose": inputs / "pose.npz"}
+    refused(capsys, arguments | reference, "the pose is drawn, and only keypoints can be retargeted", how)
+    refused(capsys, keypoints | reference | {"--retarget": "none"}, "reference_pose given, but nothing is retargeted")
+    refused(capsys, keypoints | reference | {"--reference-pose": inputs / "reference.jpg"}, "holds images", how)
+    refused(capsys, keypoints | reference | {"--reference-pose": tmp_path / "none.npz"}, "none.npz", "does not exist")
+    wide = Keypoints(points=np.zeros((1, 134, 2)), scores=np.ones((1, 134)), height=64, width=128)
+    save_keypoints(inputs / "wide.npz", wide)
+    refused(capsys, keypoints | reference | {"--reference-pose": inputs / "wide.npz"}, "128x64", "64x64", "same image")
 
 
 def test_help(capsys):

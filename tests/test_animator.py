@@ -2,13 +2,16 @@
 other poses."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from aa_jax.animator import Animator
+from aa_jax.animator import Animator, retarget_pose
 from aa_jax.diffusion.samplers import DDIM
 from aa_jax.pose import Keypoints
+from aa_jax.pose.openpose import save_openpose
+from aa_jax.pose.retarget import retarget
 from aa_jax.video import Video
 from tests.golden_tools import recipe, relative_error
 
@@ -60,6 +63,28 @@ def test_keypoints_of_another_aspect(animator, scene):
         animator(scene[0], pose, **OPTIONS)
     fitted = animator(scene[0], pose, **OPTIONS, resize="letterbox")
     assert fitted.shape == (2, 64, 64, 3)
+
+
+def test_retargeting_is_that_of_the_keypoints(animator, scene):
+    """By hand and by argument the same."""
+    rng = np.random.default_rng(0)
+    pose = Keypoints(points=rng.random((5, 134, 2)), scores=np.ones((5, 134)), height=128, width=64)
+    person = Keypoints(points=pose.points[:1] * (0.3, 0.6), scores=np.ones((1, 134)), height=64, width=64)
+    by_hand = animator(scene[0], retarget(pose, person, method="affine"), **OPTIONS)
+    given = animator(scene[0], pose, **OPTIONS, retarget="affine", reference_pose=person)
+    assert np.array_equal(by_hand, given)
+
+
+def test_the_references_pose_may_be_json_that_does_not_tell_its_size(tmp_path, scene):
+    points = np.random.default_rng(0).random((2, 134, 2))
+    pose = Keypoints(points=points, scores=np.ones((2, 134)), height=128, width=64)
+    person = Keypoints(points=points[:1] * (0.3, 0.6), scores=np.ones((1, 134)), height=64, width=64)
+    save_openpose(tmp_path / "person", person)
+    (file,) = (tmp_path / "person").iterdir()
+    document = {key: value for key, value in json.loads(file.read_text()).items() if not key.startswith("canvas")}
+    file.write_text(json.dumps(document))
+    result = retarget_pose(pose, scene[0], "affine", tmp_path / "person")
+    np.testing.assert_allclose(result.points, retarget(pose, person, method="affine").points, atol=1e-4)
 
 
 def test_output_types_and_latents(animator, scene):

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aa_jax.atomic import StrPath, aside
-from aa_jax.data.clips import Clip, ClipSource, DrawnClip, count_frames
+from aa_jax.data.clips import Clip, ClipSource, DrawnClip, count_frames, is_drawn
 from aa_jax.data.colour import ColourJitter
 from aa_jax.data.sample import SampleConfig, fit_frames, whole_frames
 from aa_jax.pose.keypoints import Keypoints
@@ -146,7 +146,7 @@ def open_cache(folder: StrPath, source: ClipSource, sample: SampleConfig, *, mad
 
 
 def _with_keypoints(clip: Clip | DrawnClip) -> Clip:
-    if isinstance(clip, DrawnClip):
+    if is_drawn(clip):
         raise ValueError(f"clip {clip.name} has drawn poses, and a cache is for clips with keypoints")
     return clip
 

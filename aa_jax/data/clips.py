@@ -1,10 +1,11 @@
 """What every source of training data gives: clips of one character, with random access to their frames."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
+from typing_extensions import TypeIs
 
 from aa_jax.pose.keypoints import Keypoints
 
@@ -39,7 +40,6 @@ class Clip(Protocol):
         ...
 
 
-@runtime_checkable
 class DrawnClip(Protocol):
     """A clip whose poses are drawn already, and which has no keypoints; all else is as in `Clip`."""
 
@@ -59,7 +59,6 @@ class DrawnClip(Protocol):
         ...
 
 
-@runtime_checkable
 class EncodedClip(Clip, Protocol):
     """A clip whose frames frozen networks have encoded already."""
 
@@ -80,6 +79,16 @@ class ClipSource(Protocol):
     def __getitem__(self, index: int) -> Clip | DrawnClip: ...
 
 
+def is_drawn(clip: Clip | DrawnClip) -> TypeIs[DrawnClip]:
+    """Whether a clip's poses are drawn already. (`isinstance` would read the clip's files.)"""
+    return hasattr(clip, "drawn")
+
+
+def is_encoded(clip: Clip | DrawnClip) -> TypeIs[EncodedClip]:
+    """Whether a clip's frames are encoded already."""
+    return hasattr(clip, "encoded")
+
+
 def count_frames(clip: Clip | DrawnClip) -> int:
     """Number of frames of a clip."""
-    return clip.num_frames if isinstance(clip, DrawnClip) else len(clip.keypoints)
+    return clip.num_frames if is_drawn(clip) else len(clip.keypoints)

@@ -55,9 +55,14 @@ class Samples:
     seed: int
 
     def __getitem__(self, index: int) -> Sample:
+        clip, rng = self.clip(index)
+        return make_sample(clip, self.config, rng)
+
+    def clip(self, index: int) -> tuple[Clip | DrawnClip, np.random.Generator]:
+        """The clip of a sample, and what its random choices are drawn from."""
         epoch, place = divmod(index, len(self.source))
         clip = self.source[int(_order(self.seed, epoch, len(self.source))[place])]
-        return make_sample(clip, self.config, _generator(self.seed, DRAW, index))
+        return clip, _generator(self.seed, DRAW, index)
 
 
 @dataclasses.dataclass(frozen=True)

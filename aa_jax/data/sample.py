@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from aa_jax.data.clips import Clip, DrawnClip, EncodedClip, count_frames
+from aa_jax.data.clips import Clip, DrawnClip, EncodedClip, count_frames, is_drawn, is_encoded
 from aa_jax.data.colour import ColourJitter, change_colours
 from aa_jax.image import resize
 from aa_jax.pose.draw import DrawStyle, draw_poses
@@ -94,7 +94,7 @@ def make_sample(clip: Clip | DrawnClip, config: SampleConfig, rng: np.random.Gen
     """
     reference, targets = choose_frames(clip, config, rng)
     flip = bool(rng.random() < config.flip)
-    if isinstance(clip, EncodedClip):
+    if is_encoded(clip):
         images = _encoded(clip, reference, targets)
     else:
         images = _images(clip, reference, targets, config, rng)
@@ -154,7 +154,7 @@ def drawn_poses(
     Raises:
       ValueError: drawings are to be mirrored, whose colours tell left from right.
     """
-    if isinstance(clip, DrawnClip):
+    if is_drawn(clip):
         if flip:
             raise ValueError(f"clip {clip.name} has drawn poses, which cannot be mirrored: set flip to 0")
         return fit_frames(clip.drawn(indices), config)
