@@ -60,7 +60,8 @@ def many(tmp_path_factory):
 def whole(many, tmp_path_factory):
     """What a run without an interruption makes of them."""
     output = tmp_path_factory.mktemp("whole") / "data"
-    assert main(["prepare", "folder", str(many), "--output", str(output), "--num-workers", "1", "--quiet"]) == 0
+    options = ["--num-workers", "1", "--clips-per-shard", "2", "--quiet"]
+    assert main(["prepare", "folder", str(many), "--output", str(output), *options]) == 0
     return output
 
 
@@ -76,7 +77,8 @@ def test_all_but_the_broken_ones(whole):
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_started_again(many, whole, tmp_path, end):
     output = tmp_path / "data"
-    run = command("folder", many, "--output", output, "--num-workers", 2, "--clips-per-shard", 16)
+    # So many shards that the run is far from its end when the third is there.
+    run = command("folder", many, "--output", output, "--num-workers", 2, "--clips-per-shard", 2)
     done = tmp_path / ".data.preparing" / "done"
     with subprocess.Popen(run, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (done.is_dir() and len(names(done)) >= 3):
@@ -89,7 +91,7 @@ def test_killed_and_started_again(many, whole, tmp_path, end):
     assert not output.exists()
     wait_for_workers(tmp_path)
     kept = [name for name in names(done) if name.endswith(".json")]
-    assert 3 <= len(kept) < 13
+    assert 3 <= len(kept) < 100
     before = {name: (done / name).stat().st_mtime_ns for name in kept}
 
     seen: dict[str, int] = {}
