@@ -9,7 +9,6 @@ import argparse
 import math
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +20,9 @@ from aa_jax.animator import DTYPES, Animator, check_size, retarget_pose
 from aa_jax.image import load_image
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS
 from aa_jax.pose.files import load_pose
+from aa_jax.pose.keypoints import Keypoints
 from aa_jax.pose.retarget import METHODS
-from aa_jax.video import DEFAULT_FPS, check_writable, side_by_side, write_video
+from aa_jax.video import DEFAULT_FPS, Video, check_writable, side_by_side, write_video
 from aa_jax.weights import load_config, resolve
 
 
@@ -38,7 +38,12 @@ def parser() -> cli.Parser:
     files.add_argument("--reference", required=True, type=Path, metavar="IMG", help="image of the character")
     files.add_argument(
         "--pose", required=True, type=Path, metavar="FILE",
-        help="keypoints (.npz), or drawn poses: a video, an animation or a folder of images",
+        help="keypoints (.npz; OpenPose's, DisCo's or MediaPipe's JSON), or drawn poses (a video, an animation or a "
+        "folder of images)",
+    )  # fmt: skip
+    files.add_argument(
+        "--pose-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
+        help="of the images that the pose was found in, if it is JSON",
     )  # fmt: skip
     files.add_argument(
         "--output",
@@ -117,16 +122,13 @@ def animate(args: argparse.Namespace) -> None:
     height = config.inference.height if args.height is None else args.height
     width = config.inference.width if args.width is None else args.width
     check_size(height, width)
-    reference, loaded = load_image(args.reference), load_pose(args.pose)
+    reference, loaded = load_image(args.reference), _load_pose(args.pose, args.pose_size)
     fps = args.fps if args.fps is not None else loaded.fps or DEFAULT_FPS
     if not 0 < fps < math.inf:
         raise ValueError(f"fps is {fps:g}, expected a positive number")
     check_writable(output, fps)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with cli.warnings_as_lines("animate"):
         pose = retarget_pose(loaded, reference, args.retarget, args.reference_pose)
-    for warning in caught:
-        print(f"animate: {warning.message}", file=sys.stderr)
     character = preprocess.reference_frame(reference, height, width, args.resize, config.inference)
     drawn = preprocess.pose_frames(pose, height, width, args.resize, config.inference, args.num_frames)
     frames = len(drawn)
@@ -166,6 +168,11 @@ def animate(args: argparse.Namespace) -> None:
     say(f"run      {running:.1f} s, {frames / running:.3g} frames per second")
     write_video(output, side_by_side(character, drawn, video) if args.side_by_side else video, fps)
     say(f"written  {output}")
+
+
+def _load_pose(path: Path, size: Sequence[int] | None) -> Keypoints | Video:
+    height, width = size or (None, None)
+    return load_pose(path, height=height, width=width)
 
 
 class _Bar:

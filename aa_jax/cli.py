@@ -1,8 +1,10 @@
 """What the commands share: one-line errors and exit codes."""
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +37,16 @@ def run(program: str, command: Callable[[], object], output: Path) -> int:
     except KeyboardInterrupt:
         return _fail(program, "interrupted")
     return 0
+
+
+@contextlib.contextmanager
+def warnings_as_lines(program: str) -> Iterator[None]:
+    """Warnings of what is run inside become lines on stderr afterwards."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        print(f"{program}: {warning.message}", file=sys.stderr)
 
 
 def _fail(program: str, message: str) -> int:

@@ -70,6 +70,19 @@ def refused(capsys, arguments, *expected):
     assert after == before
 
 
+def record_poses(monkeypatch) -> list:
+    """The poses that animate hands on from now on; its videos are black."""
+    poses = []
+
+    class Recorder(Animator):
+        def __call__(self, reference, pose, *, num_frames, **options):
+            poses.append(pose)
+            return np.zeros((num_frames, 64, 64, 3), np.uint8)
+
+    monkeypatch.setattr("aa_jax.animate.Animator", Recorder)
+    return poses
+
+
 def test_animate_writes_a_video(capsys, arguments):
     assert main([*words(arguments), "--side-by-side"]) == 0
     printed = capsys.readouterr()
@@ -104,14 +117,7 @@ def test_keypoints_are_retargeted(capsys, monkeypatch, arguments, inputs, tmp_pa
         warnings.simplefilter("always")
         expected = retarget(load_keypoints(inputs / "pose.npz"), character, method="bones")
 
-    poses = []
-
-    class Recorder(Animator):
-        def __call__(self, reference, pose, **options):
-            poses.append(pose)
-            return np.zeros((3, 64, 64, 3), np.uint8)
-
-    monkeypatch.setattr("aa_jax.animate.Animator", Recorder)
+    poses = record_poses(monkeypatch)
     arguments |= {"--pose": inputs / "pose.npz", "--retarget": "bones", "--reference-pose": tmp_path / "person.npz"}
     assert main([*words(arguments), "--side-by-side", "--quiet"]) == 0
     said = capsys.readouterr().err.splitlines()
@@ -120,6 +126,19 @@ def test_keypoints_are_retargeted(capsys, monkeypatch, arguments, inputs, tmp_pa
     drawn = draw_poses(expected, height=64, width=64)
     shown = read_video(arguments["--output"]).frames[:, :, 64:128]
     assert np.abs(shown.astype(int) - drawn).mean() < 0.2 * drawn.mean()
+
+
+def test_poses_as_json(capsys, monkeypatch, arguments, tmp_path):
+    """OpenPose's JSON gives pixels and no image size: --pose-size does."""
+    points = np.random.default_rng(2).uniform(1, 30, (18, 2))
+    people = [{"pose_keypoints_2d": np.concatenate([points, np.ones((18, 1))], axis=1).ravel().tolist()}]
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json" / "0_keypoints.json").write_text(json.dumps({"people": people}))
+    poses = record_poses(monkeypatch)
+    arguments |= {"--pose": tmp_path / "json"}
+    refused(capsys, arguments, "does not state the size of the images", "give height and width")
+    assert main([*words(arguments), "--pose-size", "32", "32", "--num-frames", "1", "--quiet"]) == 0
+    np.testing.assert_allclose(poses[0].points[0, :18], points / 32, rtol=1e-5)
 
 
 def test_retargeting_that_cannot_be(capsys, arguments, inputs, tmp_path):

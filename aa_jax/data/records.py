@@ -99,7 +99,7 @@ class RecordClip:
             fps=fps or None,
         )
 
-    @property
+    @functools.cached_property
     def reference(self) -> "RecordClip":
         """The clip that reference images are drawn from; mostly this one."""
         place = integer(self.record, "reference")

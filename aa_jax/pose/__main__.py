@@ -11,7 +11,6 @@
 import argparse
 import math
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -214,11 +213,8 @@ def run_retarget(args: argparse.Namespace) -> None:
     """`retarget`."""
     check_output(args.output)
     driving, reference = _load(args.driving, args.image_size), _load(args.reference, args.reference_size)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with cli.warnings_as_lines("pose retarget"):
         result = retarget(driving, reference, method=args.method)
-    for warning in caught:
-        print(f"pose retarget: {warning.message}", file=sys.stderr)
     save_keypoints(args.output, result)
     print(f"{args.output}: {_summary(result)}")
 

@@ -6,12 +6,13 @@ point on pixel row or column 0 is left out, and coordinates are truncated, not r
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from aa_jax.pose.keypoints import FACE, FEET, LEFT_HAND, RIGHT_HAND, VISIBLE, Keypoints, check_points
+from aa_jax.pose.keypoints import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND, VISIBLE, Keypoints, check_points
 
 # Body joints, and limb i with joint i, share a colour.
 JOINT_COLOURS = (
@@ -43,11 +44,12 @@ LIMB_BRIGHTNESS = 0.6
 LIMB_HALF_WIDTH = 4
 EDGE_WIDTH = 2  # of fingers and feet
 JOINT_RADIUS = 4
+FARTHEST_PIXEL = 2**20
 FACE_RADIUS = 3
 FOOT_RADIUS = 3
 
 Colour = tuple[int, int, int]
-Place = tuple[int, int] | None
+Place = list[int] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,43 +115,51 @@ def draw_pose(
     if keypoints.ndim != 2:
         raise ValueError(f"keypoints of shape {keypoints.shape} given, expected (134, 2): one person in one frame")
     check_points(keypoints, scores)
-    if height < 1 or width < 1:
-        raise ValueError(f"drawing of {height}x{width} (height x width) asked for, expected positive sizes")
-    pixels = keypoints.astype(np.float64) * (width, height)
-    joints = {index: pixels[index] for index in range(len(JOINT_COLOURS)) if scores[index] > VISIBLE}
-    places = [
-        _place(point) if score >= VISIBLE or style.confidence and score > 0 else None
-        for point, score in zip(pixels, scores, strict=True)
-    ]
-    weights = scores.tolist() if style.confidence else [1.0] * len(scores)
-    scale = 1.0 if style.scale_to is None else min(height, width) / style.scale_to
-
-    canvas = np.zeros((height, width, 3), np.uint8)
-    _draw_limbs(canvas, joints, weights, _scaled(LIMB_HALF_WIDTH, scale))
-    canvas = (canvas * LIMB_BRIGHTNESS).astype(np.uint8)
-    _draw_joints(canvas, joints, weights, _scaled(JOINT_RADIUS, scale))
-    if style.hands:
-        for hand in (LEFT_HAND, RIGHT_HAND):
-            _draw_hand(canvas, places[hand], weights[hand], scale, _scaled(style.hand_joint_radius, scale))
-    if style.feet:
-        _draw_feet(canvas, places[FEET], weights[FEET], scale)
-    if style.face:
-        _draw_face(canvas, places[FACE], weights[FACE], _scaled(FACE_RADIUS, scale))
-    return canvas
+    return _draw(keypoints[None], scores[None], height, width, style)[0]
 
 
 def draw_poses(
     keypoints: Keypoints, *, height: int, width: int, style: DrawStyle = DWPOSE
 ) -> UInt8[np.ndarray, "t height width 3"]:
     """Draw every frame of a clip; see `draw_pose`."""
-    frames = zip(keypoints.points, keypoints.scores, strict=True)
-    return np.stack([draw_pose(points, scores, height=height, width=width, style=style) for points, scores in frames])
+    return _draw(keypoints.points, keypoints.scores, height, width, style)
 
 
-def _place(pixel: np.ndarray) -> Place:
-    """The pixel that a hand or face point falls on, or None where DWPose does not draw it."""
-    x, y = int(pixel[0]), int(pixel[1])
-    return (x, y) if x > 0 and y > 0 else None
+def _draw(points: np.ndarray, scores: np.ndarray, height: int, width: int, style: DrawStyle) -> np.ndarray:
+    if height < 1 or width < 1:
+        raise ValueError(f"drawing of {height}x{width} (height x width) asked for, expected positive sizes")
+    # Points that are not seen may be anywhere.
+    pixels = np.clip(points.astype(np.float64) * (width, height), -FARTHEST_PIXEL, FARTHEST_PIXEL)
+    weights = scores if style.confidence else np.ones_like(scores)
+    seen = (scores >= VISIBLE) | (style.confidence & (scores > 0))
+    scale = 1.0 if style.scale_to is None else min(height, width) / style.scale_to
+    canvases = np.zeros((len(points), height, width, 3), np.uint8)
+
+    def part(indices: slice) -> Iterator[tuple[np.ndarray, list[Place], list[float]]]:
+        """Of each frame: canvas, the pixels that hand, foot or face points fall on, and their weights."""
+        whole = pixels[:, indices].astype(int)
+        # DWPose leaves out what is on row or column 0.
+        drawn = seen[:, indices] & (whole > 0).all(axis=-1)
+        # Lists, because an array's single numbers are slow.
+        for canvas, places, is_drawn, weight in zip(
+            canvases, whole.tolist(), drawn.tolist(), weights[:, indices].tolist(), strict=True
+        ):
+            yield canvas, [place if draw else None for place, draw in zip(places, is_drawn, strict=True)], weight
+
+    bodies = (pixels[:, BODY].tolist(), (scores[:, BODY] > VISIBLE).tolist(), weights[:, BODY].tolist())
+    for canvas, joints, is_seen, weight in zip(canvases, *bodies, strict=True):
+        _draw_limbs(canvas, joints, is_seen, weight, _scaled(LIMB_HALF_WIDTH, scale))
+        _draw_joints(canvas, joints, is_seen, weight, _scaled(JOINT_RADIUS, scale))
+    for hand in (LEFT_HAND, RIGHT_HAND) if style.hands else ():
+        for canvas, places, weight in part(hand):
+            _draw_hand(canvas, places, weight, scale, _scaled(style.hand_joint_radius, scale))
+    if style.feet:
+        for canvas, places, weight in part(FEET):
+            _draw_feet(canvas, places, weight, scale)
+    if style.face:
+        for canvas, places, weight in part(FACE):
+            _draw_face(canvas, places, weight, _scaled(FACE_RADIUS, scale))
+    return canvases
 
 
 def _scaled(pixels: int, scale: float) -> int:
@@ -161,20 +171,31 @@ def _dimmed(colour: Colour, weight: float) -> Colour:
     return colour if weight == 1 else (int(red * weight), int(green * weight), int(blue * weight))
 
 
-def _draw_limbs(canvas: np.ndarray, joints: dict[int, np.ndarray], weights: list[float], half_width: int) -> None:
+def _limb_colour(colour: Colour, weight: float) -> Colour:
+    """DWPose dims what is drawn so far when the limbs are."""
+    red, green, blue = (int(min(part, 255) * LIMB_BRIGHTNESS) for part in _dimmed(colour, weight))
+    return red, green, blue
+
+
+def _draw_limbs(
+    canvas: np.ndarray, joints: list[list[float]], seen: list[bool], weights: list[float], half_width: int
+) -> None:
     for (start, end), colour in zip(LIMBS, JOINT_COLOURS[: len(LIMBS)], strict=True):
-        if start in joints and end in joints:
-            x, y = (joints[start] + joints[end]) / 2
-            dx, dy = joints[start] - joints[end]
+        if seen[start] and seen[end]:
+            (x0, y0), (x1, y1) = joints[start], joints[end]
+            dx, dy = x0 - x1, y0 - y1
             axes = (int((dx**2 + dy**2) ** 0.5 / 2), half_width)
             angle = int(math.degrees(math.atan2(dy, dx)))
-            ellipse = np.asarray(cv2.ellipse2Poly((int(x), int(y)), axes, angle, 0, 360, 1))
-            cv2.fillConvexPoly(canvas, ellipse, _dimmed(colour, weights[start] * weights[end]))
+            ellipse = cv2.ellipse2Poly((int((x0 + x1) / 2), int((y0 + y1) / 2)), axes, angle, 0, 360, 1)
+            cv2.fillConvexPoly(canvas, np.asarray(ellipse), _limb_colour(colour, weights[start] * weights[end]))
 
 
-def _draw_joints(canvas: np.ndarray, joints: dict[int, np.ndarray], weights: list[float], radius: int) -> None:
-    for index, (x, y) in joints.items():
-        cv2.circle(canvas, (int(x), int(y)), radius, _dimmed(JOINT_COLOURS[index], weights[index]), thickness=-1)
+def _draw_joints(
+    canvas: np.ndarray, joints: list[list[float]], seen: list[bool], weights: list[float], radius: int
+) -> None:
+    for (x, y), is_seen, weight, colour in zip(joints, seen, weights, JOINT_COLOURS, strict=True):
+        if is_seen:
+            cv2.circle(canvas, (int(x), int(y)), radius, _dimmed(colour, weight), thickness=-1)
 
 
 def _draw_hand(canvas: np.ndarray, places: list[Place], weights: list[float], scale: float, radius: int) -> None:

@@ -38,10 +38,10 @@ def check_points(points: np.ndarray, scores: np.ndarray) -> None:
             raise ValueError(
                 f"keypoints have {what} that are NaN or infinite: give a missing point score 0 and any place"
             )
-    seen = np.abs(points[scores >= VISIBLE])
-    if seen.size and seen.max() > FARTHEST:
+    farthest = (np.abs(points) * (scores >= VISIBLE)[..., None]).max(initial=0)
+    if farthest > FARTHEST:
         raise ValueError(
-            f"keypoints have visible points as far out as {seen.max():g}, expected coordinates normalised to [0, 1]: "
+            f"keypoints have visible points as far out as {farthest:g}, expected coordinates normalised to [0, 1]: "
             "divide x by the image's width and y by its height"
         )
 

@@ -273,7 +273,7 @@ class SyntheticSource:
             num_frames=self.num_frames,
             height=self.height,
             width=self.width,
-            fps=self.fps,
+            fps=float(self.fps),
             moving_camera=self.moving_camera,
         )
 
