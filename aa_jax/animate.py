@@ -57,8 +57,9 @@ def parser() -> cli.Parser:
     )
 
     video = command.add_argument_group("video (defaults are the model's)")
-    video.add_argument("--height", type=int, metavar="PIXELS", help="divisible by 8")
-    video.add_argument("--width", type=int, metavar="PIXELS", help="divisible by 8")
+    divisible = "divisible by what the model's VAE downscales by, 8 in Stable Diffusion's"
+    video.add_argument("--height", type=int, metavar="PIXELS", help=divisible)
+    video.add_argument("--width", type=int, metavar="PIXELS", help=divisible)
     video.add_argument("--num-frames", type=int, metavar="N", help="default: all frames of the pose")
     video.add_argument("--fps", type=float, help=f"frames per second; default: the pose's, or {DEFAULT_FPS:g}")
     video.add_argument(
@@ -121,7 +122,7 @@ def animate(args: argparse.Namespace) -> None:
     config = load_config(resolve(args.model))
     height = config.inference.height if args.height is None else args.height
     width = config.inference.width if args.width is None else args.width
-    check_size(height, width)
+    check_size(height, width, config.downscale)
     reference, loaded = load_image(args.reference), _load_pose(args.pose, args.pose_size)
     fps = args.fps if args.fps is not None else loaded.fps or DEFAULT_FPS
     if not 0 < fps < math.inf:

@@ -125,15 +125,16 @@ class Animator:
           reference: image of the character: a path, a PIL image, or uint8 RGB (h, w, 3).
           pose: what it shall do: `Keypoints`, drawn poses (t, h, w, 3) or as a `Video`, or a file of either
             (`load_pose`).
-          height: of the video in pixels, divisible by 8.
-          width: of the video in pixels, divisible by 8.
+          height: of the video in pixels, divisible by `config.downscale` (8 in Stable Diffusion's VAE).
+          width: of the video in pixels, divisible by it too.
           num_frames: how many frames of the pose to animate; default all.
           num_inference_steps: denoising steps.
           guidance_scale: strength of classifier-free guidance; 1 or less switches it off and halves the time.
           guidance_rescale: see `Guidance`.
           guidance_interval: part of the run that is guided, see `Guidance`.
           seed: of the initial noise, and of the noise that a stochastic sampler adds.
-          latents: initial noise (t, height / 8, width / 8, 4) instead of the seed's, standard normal.
+          latents: initial noise instead of the seed's, standard normal: (t, height / downscale, width / downscale,
+            latent channels), (t, height / 8, width / 8, 4) with Stable Diffusion's VAE.
           sampler: "ddim", "dpm++" or "euler", or an object such as `DDIM(eta=0.5)`.
           windows: how a video longer than `window_length` is put together: "paper", "uniform", "triangular",
             "shifted", "moore", or an object.
@@ -150,7 +151,7 @@ class Animator:
           progress: called with (steps done, steps) while it runs, first with none done when all is compiled.
 
         Returns:
-          The video: uint8 or float32 (t, height, width, 3), or float32 latents (t, height / 8, width / 8, 4).
+          The video: uint8 or float32 (t, height, width, 3), or float32 latents, shaped as `latents`.
 
         Raises:
           FileNotFoundError, ValueError: a bad argument: what it is, what was expected.
@@ -164,7 +165,8 @@ class Animator:
             rescale=guidance_rescale,
             interval=guidance_interval,
         )
-        check_size(height, width)
+        downscale = self.config.downscale
+        check_size(height, width, downscale)
         _check_options(steps, frame_batch, output_type)
         sampler = self._sampler(sampler)
 
@@ -177,9 +179,8 @@ class Animator:
         drawn = preprocess.pose_frames(pose, height, width, resize, inference, num_frames)
 
         rng = jax.random.key(seed)
-        noise = self._noise(
-            latents, rng, (len(drawn), height // 8, width // 8, needed(self.config.vae, "vae").latent_channels)
-        )
+        channels = needed(self.config.vae, "vae").latent_channels
+        noise = self._noise(latents, rng, (len(drawn), height // downscale, width // downscale, channels))
         plan = self._windows(windows, window_length, window_overlap).plan(len(drawn), steps)
 
         conditions = self.programs.encode_reference(self.weights, pixels, clip_pixels, guided=guidance.enabled)
@@ -259,7 +260,8 @@ class Animator:
             return jax.random.normal(jax.random.fold_in(rng, 0x0153), shape)
         if np.shape(latents) != shape:
             raise ValueError(
-                f"latents have shape {np.shape(latents)}, expected {shape} (frames, height / 8, width / 8, channels)"
+                f"latents have shape {np.shape(latents)}, expected {shape}: frames, height and width "
+                "of the video's latents, channels"
             )
         return jnp.asarray(latents, jnp.float32)
 
@@ -317,12 +319,12 @@ class _Progress:
             self.report(step)
 
 
-def check_size(height: int, width: int) -> None:
-    """Raise ValueError unless both are positive multiples of 8, the pixels of a latent."""
+def check_size(height: int, width: int, downscale: int) -> None:
+    """Raise ValueError unless both are positive multiples of `downscale`, the pixels of a latent."""
     for name, size in (("height", height), ("width", width)):
-        if size <= 0 or size % 8:
-            nearest = max(round(size / 8), 1) * 8
-            raise ValueError(f"{name} is {size}, expected a positive multiple of 8, such as {nearest}")
+        if size <= 0 or size % downscale:
+            nearest = max(round(size / downscale), 1) * downscale
+            raise ValueError(f"{name} is {size}, expected a positive multiple of {downscale}, such as {nearest}")
 
 
 def _check_options(steps: int, frame_batch: int, output_type: str) -> None:

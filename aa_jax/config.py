@@ -25,7 +25,8 @@ class InferenceConfig:
     Attributes:
       num_inference_steps: denoising steps. Moore and novita 30, MusePose 20, Open-AnimateAnyone 25.
       guidance_scale: classifier-free guidance. Moore-like 3.5, Open 7.5.
-      height: of the video, in pixels. Moore and novita 784, MusePose 768, Open 512.
+      height: of the video, in pixels. Moore and novita 784, MusePose 768, Open 512. Sizes are multiples of
+        `ModelConfig.downscale`.
       width: of the video, in pixels. Moore and novita 512, MusePose 768, Open 512.
       windows: how a clip longer than `window_length` is cut into overlapping windows and put together. "moore" (Moore,
         novita, Open): uniform windows, the last of which wraps round, so that frame 0 seems to follow the last frame.
@@ -47,6 +48,8 @@ class InferenceConfig:
       draw_face: face landmarks are drawn (Moore). Not in the paper, novita and MusePose.
       draw_feet: feet are drawn (novita).
       hand_joint_radius: of the discs at hand joints, in pixels. 2 (novita), 4 elsewhere.
+      draw_scale_to: widths of sticks and discs are those of a drawing whose shorter side has so many pixels, and scale
+        with the drawing's; None: the same in every drawing, as all published systems.
     """
 
     num_inference_steps: int = 20
@@ -65,16 +68,12 @@ class InferenceConfig:
     draw_face: bool = True
     draw_feet: bool = False
     hand_joint_radius: int = 4
+    draw_scale_to: int | None = None
 
     def __post_init__(self) -> None:
-        require(
-            self.num_inference_steps > 0,
-            f"InferenceConfig.num_inference_steps is {self.num_inference_steps}, expected at least 1",
-        )
-        for side in ("height", "width"):
-            size = getattr(self, side)
-            require(size > 0 and size % 8 == 0, f"InferenceConfig.{side} is {size}, expected a positive multiple of 8")
-        require(self.window_length > 0, f"InferenceConfig.window_length is {self.window_length}, expected at least 1")
+        for name in ("num_inference_steps", "height", "width", "window_length"):
+            number = getattr(self, name)
+            require(number > 0, f"InferenceConfig.{name} is {number}, expected at least 1")
         require(
             self.window_overlap is None or 0 <= self.window_overlap < self.window_length,
             f"InferenceConfig.window_overlap is {self.window_overlap}, expected 0 to {self.window_length - 1} "
@@ -105,6 +104,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         self._check_widths()
+        self._check_downscale()
         motion = self.denoising_unet and self.denoising_unet.motion
         require(
             not motion or self.inference.window_length <= motion.max_length,
@@ -116,6 +116,11 @@ class ModelConfig:
     def networks(self) -> tuple[str, ...]:
         """Names of the networks that are there."""
         return tuple(name for name in NETWORKS if getattr(self, name) is not None)
+
+    @property
+    def downscale(self) -> int:
+        """Pixels, per side, that become one latent: the VAE's, or Stable Diffusion's 8 where there is no VAE."""
+        return 8 if self.vae is None else self.vae.downscale
 
     def _check_widths(self) -> None:
         """What one network gives, the next must take."""
@@ -143,9 +148,35 @@ class ModelConfig:
                 f"pose_guider gives {self.pose_guider.out_channels} channels, but denoising_unet takes {wanted} there",
             )
         if self.vae is not None:
+            latent = self.vae.latent_channels
             require(
-                self.vae.latent_channels == unet.in_channels,
-                f"vae has latents of {self.vae.latent_channels} channels, but denoising_unet takes {unet.in_channels}",
+                latent == unet.in_channels,
+                f"vae has latents of {latent} channels, but denoising_unet takes {unet.in_channels}",
+            )
+            require(
+                latent == unet.out_channels,
+                f"vae has latents of {latent} channels, but denoising_unet gives {unet.out_channels}",
+            )
+            require(
+                self.reference_unet is None or latent == self.reference_unet.in_channels,
+                f"vae has latents of {latent} channels, "
+                f"but reference_unet takes {self.reference_unet and self.reference_unet.in_channels}",
+            )
+
+    def _check_downscale(self) -> None:
+        """Latents and pose features must have one size, and the video must divide into latents."""
+        guider = self.pose_guider
+        if self.denoising_unet is not None and guider is not None and self.vae is not None:
+            require(
+                guider.downscale == self.vae.downscale,
+                f"pose_guider ({guider.architecture}) downscales by {guider.downscale}, "
+                f"but vae by {self.vae.downscale}: they must be the same",
+            )
+        for side in ("height", "width"):
+            size = getattr(self.inference, side)
+            require(
+                size % self.downscale == 0,
+                f"inference.{side} is {size}, expected a positive multiple of {self.downscale}, the pixels of a latent",
             )
 
     def to_dict(self) -> dict[str, Any]:

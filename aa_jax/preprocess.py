@@ -71,9 +71,22 @@ def clip_pixels(
         square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
     else:
         square = _shortest_edge_crop(_reflect_to_square(image) if config.clip_resize == "pad" else image, size)
-    return ((square.astype(np.float32) / 255 - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32))[
-        None
-    ]
+    return normalise_clip(square)[None]
+
+
+def normalise_clip(images: UInt8[np.ndarray, "*b s s 3"]) -> Float[np.ndarray, "*b s s 3"]:
+    """Squares as CLIP takes them."""
+    return (images.astype(np.float32) / 255 - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32)
+
+
+def draw_style(config: InferenceConfig) -> DrawStyle:
+    """How the model's poses are drawn."""
+    return DrawStyle(
+        face=config.draw_face,
+        feet=config.draw_feet,
+        hand_joint_radius=config.hand_joint_radius,
+        scale_to=config.draw_scale_to,
+    )
 
 
 def pose_frames(
@@ -89,8 +102,8 @@ def pose_frames(
     if isinstance(pose, Keypoints):
         mode = choose_mode("pose", (pose.height, pose.width), (height, width), mode)
         first = dataclasses.replace(pose, points=pose.points[:frames], scores=pose.scores[:frames])
-        style = DrawStyle(face=config.draw_face, feet=config.draw_feet, hand_joint_radius=config.hand_joint_radius)
-        return draw_poses(fit_keypoints(first, height, width, mode), height=height, width=width, style=style)
+        fitted = fit_keypoints(first, height, width, mode)
+        return draw_poses(fitted, height=height, width=width, style=draw_style(config))
     drawn = (pose.frames if isinstance(pose, Video) else pose)[:frames]
     mode = choose_mode("pose", drawn.shape[1:3], (height, width), mode)
     return resize(drawn, height, width, mode, config.pose_resample)

@@ -66,7 +66,8 @@ def test_bad_files(change, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"height": 100}, "height is 100, expected a positive multiple of 8"),
+        ({"height": 0}, "height is 0, expected at least 1"),
+        ({"width": -8}, "width is -8, expected at least 1"),
         ({"num_inference_steps": 0}, "num_inference_steps is 0"),
         ({"window_overlap": 24}, "window_overlap is 24, expected 0 to 23"),
         ({"window_length": 0}, "window_length is 0"),
@@ -90,7 +91,23 @@ def test_inference_values_out_of_range(changes, message):
         ),
         ({"image_encoder": CLIPVisionConfig(output="pooler_output")}, "embeddings of 1024 channels"),
         ({"vae": VAEConfig(latent_channels=16)}, "latents of 16 channels"),
+        ({"denoising_unet": UNetConfig(out_channels=8)}, "latents of 4 channels, but denoising_unet gives 8"),
+        ({"reference_unet": UNetConfig(in_channels=8)}, "latents of 4 channels, but reference_unet takes 8"),
         ({"reference_unet": UNetConfig(block_out_channels=(32, 64, 96, 96))}, "they must be the same"),
+        ({"vae": VAEConfig(block_out_channels=(128, 256, 512))}, r"\(controlnet\) downscales by 8, but vae by 4"),
+        (
+            {"pose_guider": PoseGuiderConfig(block_out_channels=(16, 32, 96))},
+            r"\(controlnet\) downscales by 4, but vae by 8",
+        ),
+        (
+            {
+                "pose_guider": PoseGuiderConfig(architecture="open", block_out_channels=(16, 32, 96)),
+                "vae": VAEConfig(block_out_channels=(128, 256, 512)),
+            },
+            r"\(open\) downscales by 8, but vae by 4",
+        ),
+        ({"inference": InferenceConfig(height=100)}, "height is 100, expected a positive multiple of 8"),
+        ({"inference": InferenceConfig(width=516)}, "width is 516, expected a positive multiple of 8"),
         (
             {"inference": InferenceConfig(window_length=25)},
             "window_length is 25, but the temporal layers have 24 positions",
@@ -98,5 +115,21 @@ def test_inference_values_out_of_range(changes, message):
     ],
 )
 def test_networks_that_do_not_fit_together(changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         dataclasses.replace(WHOLE, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_sizes_are_multiples_of_the_vaes_downscale():
+    odd = InferenceConfig(height=100, width=36)
+    for levels, downscale in ((1, 1), (2, 2), (3, 4), (4, 8)):
+        vae = VAEConfig(block_out_channels=(32,) * levels)
+        assert vae.downscale == ModelConfig(vae=vae).downscale == downscale
+        if levels < 4:
+            assert ModelConfig(vae=vae, inference=odd).inference == odd
+    guider = PoseGuiderConfig(block_out_channels=(16, 32, 96))
+    fits = dataclasses.replace(WHOLE, vae=VAEConfig(block_out_channels=(32, 32, 32)), pose_guider=guider, inference=odd)
+    assert fits.downscale == guider.downscale == 4
+    assert ModelConfig().downscale == 8
+    with pytest.raises(ValueError, match="height is 100, expected a positive multiple of 8, the pixels of a latent"):
+        ModelConfig(inference=odd)

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS, require
+from aa_jax.models.precision import sum_dtype
 
 CPU_STEP_BYTES = 4 << 20
 """Size of the scores that "chunked" computes at a time on a CPU, in reach of its caches and enough work for its cores.
@@ -73,7 +74,9 @@ def temporal_attention(
     """softmax(query key^T / sqrt(d)) value over the t frames, for each of the n positions alone; the softmax in
     float32 for every dtype."""
     frames, channels = query.shape[1], query.shape[-1]
-    scores = jnp.einsum("btnhd,bsnhd->bnhts", query, key, preferred_element_type=jnp.float32) * channels**-0.5
+    scores = (
+        jnp.einsum("btnhd,bsnhd->bnhts", query, key, preferred_element_type=sum_dtype(query.dtype)) * channels**-0.5
+    )
     weights = jax.nn.softmax(scores, axis=-1)
     if jax.default_backend() != "cpu" or frames > UNROLLED_FRAMES:
         return jnp.einsum("bnhts,bsnhd->btnhd", weights.astype(value.dtype), value)
@@ -111,7 +114,8 @@ def _cudnn_obstacle(dtype: DTypeLike, channels: int) -> str | None:
 
 
 def _xla(query: Array, key: Array, value: Array) -> Array:
-    scores = jnp.einsum("bnhd,bmhd->bhnm", query, key, preferred_element_type=jnp.float32) * query.shape[-1] ** -0.5
+    scores = jnp.einsum("bnhd,bmhd->bhnm", query, key, preferred_element_type=sum_dtype(query.dtype))
+    scores = scores * query.shape[-1] ** -0.5
     return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(scores, axis=-1).astype(value.dtype), value)
 
 
@@ -162,9 +166,11 @@ def _attend(query: Float[Array, "n d"], key: Float[Array, "m d"], value: Float[A
     """Attention of one head. The sum of the weights divides the result instead of each weight: n x d divisions
     instead of n x m."""
     scale = query.shape[-1] ** -0.5
-    if query.dtype == jnp.float32:  # Cheaper than scaling the scores; in lower precision it would round once more.
+    if query.dtype == sum_dtype(
+        query.dtype
+    ):  # Cheaper than scaling the scores; in lower precision it would round once more.
         query, scale = query * scale, 1.0
-    scores = jnp.einsum("nd,md->nm", query, key, preferred_element_type=jnp.float32) * scale
+    scores = jnp.einsum("nd,md->nm", query, key, preferred_element_type=sum_dtype(query.dtype)) * scale
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-    out = jnp.einsum("nm,md->nd", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+    out = jnp.einsum("nm,md->nd", weights.astype(value.dtype), value, preferred_element_type=sum_dtype(value.dtype))
     return (out / weights.sum(axis=-1, keepdims=True)).astype(value.dtype)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from aa_jax.models.attention import dot_product_attention
 from aa_jax.models.config import CLIPVisionConfig, Policy
@@ -16,6 +16,11 @@ from aa_jax.models.layers import LayerNorm, conv, linear
 # OpenAI CLIP's pixel statistics: pixels in [0, 1] go in as (x - mean) / std.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def clip_pixels(images: UInt8[Array, "b s s 3"]) -> Float[Array, "b s s 3"]:
+    """Pixels as CLIP takes them."""
+    return (images / jnp.float32(255) - jnp.asarray(CLIP_MEAN, jnp.float32)) / jnp.asarray(CLIP_STD, jnp.float32)
 
 
 class Embeddings(nnx.Module):

@@ -1,13 +1,14 @@
 """Shapes and variants of the networks, and the one policy for how they compute."""
 
 import dataclasses
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 PoseGuiderArchitecture = Literal["controlnet", "paper", "open"]
 ATTENTION_IMPLEMENTATIONS = ("auto", "xla", "chunked", "cudnn")
+Remat = Literal["none", "products", "layers"]
 
 
 T = TypeVar("T")
@@ -34,15 +35,23 @@ class Policy:
       dtype: compute dtype of convolutions, products and activations. Norm statistics, softmax and time embeddings
         stay float32.
       attention: kernel choice, one of `ATTENTION_IMPLEMENTATIONS`; "auto" picks by device, dtype and head size.
+      remat: what a UNet layer (ResNet block, attention, temporal layer) keeps for its backward pass: "none" of it is
+        computed again, all but the "products" of matrices is, or all ("layers"), so that only what goes from layer to
+        layer is kept.
     """
 
     dtype: DTypeLike = jnp.float32
     attention: str = "auto"
+    remat: Remat = "none"
 
     def __post_init__(self) -> None:
         require(
             self.attention in ATTENTION_IMPLEMENTATIONS,
             f"Policy.attention is {self.attention!r}, expected one of {', '.join(ATTENTION_IMPLEMENTATIONS)}",
+        )
+        require(
+            self.remat in get_args(Remat),
+            f"Policy.remat is {self.remat!r}, expected one of {', '.join(get_args(Remat))}",
         )
 
 
@@ -104,7 +113,8 @@ class PoseGuiderConfig:
         (Open-AnimateAnyone's reading of
         the paper: 4x4 stride 2 with batch norm, into the noise latent) or "open" (its second form, into conv_in's
         output).
-      block_out_channels: channels of the levels ("controlnet"), unused sizes are an error elsewhere.
+      block_out_channels: channels of the levels ("controlnet"), unused sizes are an error elsewhere. Each level but
+        the first halves the resolution.
       out_channels: channels of the result: the UNet's first level, or the latent's for "paper".
       input_range: value range in which the drawing is fed, "unit" for [0, 1] or "symmetric" for [-1, 1].
     """
@@ -119,10 +129,15 @@ class PoseGuiderConfig:
         """Whether the result is added to the noise latent instead of to conv_in's output."""
         return self.architecture == "paper"
 
+    @property
+    def downscale(self) -> int:
+        """Pixels of the drawing, per side, that become one feature."""
+        return 2 ** (len(self.block_out_channels) - 1) if self.architecture == "controlnet" else 8
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """AutoencoderKL; names are diffusers'."""
+    """AutoencoderKL; names are diffusers'. Each level of `block_out_channels` but the first halves the resolution."""
 
     in_channels: int = 3
     out_channels: int = 3
@@ -131,6 +146,11 @@ class VAEConfig:
     layers_per_block: int = 2
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
+
+    @property
+    def downscale(self) -> int:
+        """Pixels, per side, that become one latent."""
+        return 2 ** (len(self.block_out_channels) - 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Num
 
 from aa_jax.models.config import Policy
 from aa_jax.models.convolution import conv_general_dilated
+from aa_jax.models.precision import widen
 
 
 def conv(
@@ -88,7 +89,7 @@ class GroupNorm(nnx.Module):
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
         # Statistics are taken per channel first and joined per group after: the big reductions then run along whole
         # rows of channels.
-        wide = x.astype(jnp.float32)
+        wide = widen(x)
         mean = self._over_group(jnp.mean(wide, self.axes, keepdims=True))
         variance = self._over_group(jnp.mean(jnp.square(wide - mean), self.axes, keepdims=True))
         gain = jax.lax.rsqrt(variance + self.epsilon) * self.scale[...]
@@ -110,7 +111,7 @@ class LayerNorm(nnx.Module):
         self.epsilon = epsilon
 
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        wide = x.astype(jnp.float32)
+        wide = widen(x)
         mean = jnp.mean(wide, -1, keepdims=True)
         variance = jnp.mean(jnp.square(wide - mean), -1, keepdims=True)
         return ((wide - mean) * jax.lax.rsqrt(variance + self.epsilon) * self.scale[...] + self.bias[...]).astype(

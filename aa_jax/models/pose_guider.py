@@ -84,7 +84,7 @@ class PaperPoseGuider(nnx.Module):
 def PoseGuider(  # noqa: N802 - stands for the class that the configuration names
     config: PoseGuiderConfig, *, policy: Policy | None = None, rngs: nnx.Rngs
 ) -> ControlNetPoseGuider | PaperPoseGuider:
-    """The guider of `config.architecture`: drawn images in `config.input_range` to features at an eighth of their
-    size."""
+    """The guider of `config.architecture`: drawn images in `config.input_range` to features, of which each stands for
+    `config.downscale` pixels a side."""
     cls = ControlNetPoseGuider if config.architecture == "controlnet" else PaperPoseGuider
     return cls(config, policy=policy or Policy(), rngs=rngs)

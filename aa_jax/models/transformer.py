@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from aa_jax.models.attention import dot_product_attention
-from aa_jax.models.config import Policy, UNetConfig
+from aa_jax.models.config import Policy, UNetConfig, require
 from aa_jax.models.layers import FeedForward, GroupNorm, LayerNorm, conv, linear
 
+SPLIT, JOIN = "b n (heads d) -> b n heads d", "b n heads d -> b n (heads d)"
 KeysValues = tuple[Float[Array, "r k c"], Float[Array, "r k c"]]
 """Projected keys and values, heads side by side in the channels."""
 
@@ -54,6 +55,7 @@ class Attention(nnx.Module):
         *,
         reference: KeysValues | None = None,
         own_only: int = 0,
+        dropped: Bool[Array, " r"] | None = None,
     ) -> Float[Array, "b n c"]:
         """Attend from `x` to `keys_values`, or to itself where there are none.
 
@@ -61,22 +63,44 @@ class Attention(nnx.Module):
           reference: further keys and values in the same softmax, for rows from `own_only` on; their rows are shared
             by consecutive rows of `x`.
           own_only: number of leading rows that see no reference (the unconditional half of guidance).
+          dropped: reference rows that are not seen (condition dropout in training); they have as many tokens as `x`.
         """
-        split = functools.partial(rearrange, pattern="b n (heads d) -> b n heads d", heads=self.heads)
+        split = functools.partial(rearrange, pattern=SPLIT, heads=self.heads)
         attend = functools.partial(dot_product_attention, implementation=self.implementation)
         query = split(self.to_q(x))
-        key, value = map(split, self.keys_values(x) if keys_values is None else keys_values)
+        own = self.keys_values(x) if keys_values is None else keys_values
+        key, value = map(split, own)
         if reference is None:
             out = attend(query, key, value)
         else:
+            if dropped is not None:
+                reference = _without(reference, dropped, own)
             plain, joined = slice(None, own_only), slice(own_only, None)
             out = attend(query[joined], key[joined], value[joined], reference=tuple(map(split, reference)))
             if own_only:
                 out = jnp.concatenate([attend(query[plain], key[plain], value[plain]), out])
-        return self.to_out[0](rearrange(out, "b n heads d -> b n (heads d)"))
+        return self.to_out[0](rearrange(out, JOIN))
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["context", "reference"], meta_fields=["fork"])
+def _without(reference: KeysValues, dropped: Bool[Array, " r"], own: KeysValues) -> KeysValues:
+    """Reference tokens of every row, in place of dropped ones the row's own: a softmax over every token twice is the
+    softmax over each once, so that attention to them is plain self-attention."""
+    rows, tokens = own[0].shape[:2]
+    require(
+        reference[0].shape[1] == tokens,
+        f"a reference of {reference[0].shape[1]} tokens cannot be dropped from attention over {tokens}: "
+        "training needs references of the targets' size",
+    )
+    chosen = share_rows(dropped, rows)[:, None, None]
+    keys, values = (
+        jnp.where(chosen, mine, share_rows(shared, rows)) for shared, mine in zip(reference, own, strict=True)
+    )
+    return keys, values
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["context", "reference", "dropped"], meta_fields=["fork"]
+)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conditions:
     """What a UNet needs of its conditions, projected once per clip and used at every step and frame.
@@ -90,11 +114,13 @@ class Conditions:
       fork: for classifier-free guidance, the first attention site: until there the unconditional and the conditional
         evaluation are one, from there the rows are twice as many, unconditional ones first, which see no reference.
         None without guidance.
+      dropped: rows of the reference that are not seen, in training; None where all are.
     """
 
     context: dict[str, Float[Array, "r 1 c"] | KeysValues]
     reference: dict[str, KeysValues]
     fork: str | None = None
+    dropped: Bool[Array, " r"] | None = None
 
     def conditional(self) -> "Conditions":
         """The conditional half alone."""
@@ -124,7 +150,8 @@ class BasicTransformerBlock(nnx.Module):
         rows = x.shape[0]
         normed = self.norm1(x)
         own_only = rows // 2 if conditions.fork else 0
-        x = x + self.attn1(normed, reference=conditions.reference.get(site), own_only=own_only)
+        reference, dropped = conditions.reference.get(site), conditions.dropped
+        x = x + self.attn1(normed, reference=reference, own_only=own_only, dropped=dropped)
         context = jax.tree.map(lambda c: share_rows(c, rows), conditions.context[site])
         if isinstance(context, tuple):
             keys, values = (jnp.broadcast_to(c, (rows, *c.shape[1:])) for c in context)

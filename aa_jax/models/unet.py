@@ -1,19 +1,30 @@
 """The UNet of SD-1.5 from its blocks up, as ReferenceNet and the denoising UNet share it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Num
 
-from aa_jax.models.config import Policy, UNetConfig
+from aa_jax.models.config import Policy, Remat, UNetConfig
 from aa_jax.models.layers import Downsample, TimestepEmbedding, Upsample, conv
 from aa_jax.models.resnet import ResnetBlock2D
 from aa_jax.models.temporal import MotionModule
 from aa_jax.models.transformer import Conditions, Transformer2DModel
 
+T = TypeVar("T")
 Features = dict[str, Float[Array, "r k c"]]
 """The feature bank: per attention site the normed tokens that go into self-attention."""
+
+
+def rematerialised(function: Callable[..., T], remat: Remat) -> Callable[..., T]:
+    """`function`, whose backward pass computes again what `Policy.remat` says."""
+    if remat == "none":
+        return function
+    kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "products" else None
+    return jax.checkpoint(function, policy=kept)
 
 
 class UNetBlock(nnx.Module):
@@ -54,6 +65,7 @@ class UNetBlock(nnx.Module):
                 [MotionModule(out_channels, config.motion, policy=policy, rngs=rngs) for _ in in_channels]
             )
         self.has_motion = config.motion is not None
+        self.remat = policy.remat
 
     def layer(
         self,
@@ -64,14 +76,18 @@ class UNetBlock(nnx.Module):
         conditions: Conditions,
     ) -> tuple[Float[Array, "b t h w d"], Features]:
         """Run layer `index` of the block called `name`."""
-        features: Features = {}
-        x = self.resnets[index](x, time_embedding)
-        if self.has_attention:
-            site = f"{name}.attentions.{index}"
-            x, features[site] = self.attentions[index](x, site, conditions)
-        if self.has_motion:
-            x = self.motion_modules[index](x)
-        return x, features
+
+        def run(x: Array, time_embedding: Array, conditions: Conditions) -> tuple[Array, Features]:
+            features: Features = {}
+            x = self.resnets[index](x, time_embedding)
+            if self.has_attention:
+                site = f"{name}.attentions.{index}"
+                x, features[site] = self.attentions[index](x, site, conditions)
+            if self.has_motion:
+                x = self.motion_modules[index](x)
+            return x, features
+
+        return rematerialised(run, self.remat)(x, time_embedding, conditions)
 
 
 class DownBlock(UNetBlock):
@@ -133,16 +149,21 @@ class MidBlock(nnx.Module):
         self.has_motion = config.motion is not None and config.motion.mid_block
         if config.motion is not None and config.motion.mid_block:
             self.motion_modules = nnx.List([MotionModule(channels, config.motion, policy=policy, rngs=rngs)])
+        self.remat = policy.remat
 
     def __call__(
         self, x: Float[Array, "b t h w c"], time_embedding: Float[Array, "r d"], name: str, conditions: Conditions
     ) -> tuple[Float[Array, "b t h w c"], Features]:
         site = f"{name}.attentions.0"
-        x = self.resnets[0](x, time_embedding)
-        x, feature = self.attentions[0](x, site, conditions)
-        if self.has_motion:
-            x = self.motion_modules[0](x)
-        return self.resnets[1](x, time_embedding), {site: feature}
+
+        def run(x: Array, time_embedding: Array, conditions: Conditions) -> tuple[Array, Features]:
+            x = self.resnets[0](x, time_embedding)
+            x, feature = self.attentions[0](x, site, conditions)
+            if self.has_motion:
+                x = self.motion_modules[0](x)
+            return self.resnets[1](x, time_embedding), {site: feature}
+
+        return rematerialised(run, self.remat)(x, time_embedding, conditions)
 
 
 class UpBlock(UNetBlock):

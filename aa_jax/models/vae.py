@@ -1,5 +1,5 @@
-"""AutoencoderKL, the image autoencoder of Stable Diffusion: images in [-1, 1] to latents at an eighth of their size,
-and back."""
+"""AutoencoderKL, the image autoencoder of Stable Diffusion: images in [-1, 1] to latents at an eighth of their size
+(or what `VAEConfig.downscale` says), and back."""
 
 from typing import Literal, NamedTuple
 
@@ -7,12 +7,17 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from aa_jax.models.attention import dot_product_attention
 from aa_jax.models.config import Policy, VAEConfig
 from aa_jax.models.layers import Downsample, GroupNorm, Upsample, conv, linear
 from aa_jax.models.resnet import ResnetBlock2D
+
+
+def symmetric(images: UInt8[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
+    """Pixels as the VAE takes them, in [-1, 1]."""
+    return images / jnp.float32(127.5) - 1
 
 
 class DiagonalGaussian(NamedTuple):
@@ -164,7 +169,8 @@ class AutoencoderKL(nnx.Module):
         self.post_quant_conv = conv(latent, latent, 1, policy=policy, rngs=rngs)
 
     def encode(self, images: Float[Array, "b h w 3"]) -> DiagonalGaussian:
-        """Images in [-1, 1] to the distribution of their latents. Height and width must be divisible by 8."""
+        """Images in [-1, 1] to the distribution of their latents. Height and width must be divisible by
+        `VAEConfig.downscale`."""
         mean, log_variance = jnp.split(self.quant_conv(self.encoder(images)), 2, -1)
         return DiagonalGaussian(mean, jnp.clip(log_variance, -30.0, 20.0))
 
