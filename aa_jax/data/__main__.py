@@ -5,6 +5,10 @@
     python -m aa_jax.data prepare tiktok TikTok_dataset/ --test 335-340 --output data/tiktok
     python -m aa_jax.data prepare synthetic --num-clips 200 --height 256 --width 192 --output data/synthetic
 
+And encode its frames once for all training runs that neither mirror nor recolour them:
+
+    python -m aa_jax.data cache --model models/moore --records data/mine --height 784 --width 512 --output data/cache
+
 A run that was interrupted goes on where it was when it is started again. Videos that are broken are left out and
 listed, also in report.json in the output folder.
 """  # fmt: skip
@@ -28,7 +32,8 @@ LISTED = 20
 def parser() -> cli.Parser:
     """The command line."""
     command = cli.Parser(prog="data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    prepare = command.add_subparsers(required=True, metavar="prepare").add_parser(
+    commands = command.add_subparsers(dest="command", required=True, metavar="prepare|cache")
+    prepare = commands.add_parser(
         "prepare",
         prog="data prepare",
         help="make a data set to train on",
@@ -74,7 +79,25 @@ def parser() -> cli.Parser:
 
     for one in (folder, ubc, tiktok, synthetic):
         _add_common(one, videos=one is not synthetic)
+    _add_cache(commands)
     return command
+
+
+def _add_cache(commands: Any) -> None:
+    cache = commands.add_parser("cache", prog="data cache", help="encode a data set's frames with a model, once")
+    cache.add_argument("--model", required=True, metavar="DIR", help="a model folder, or a hub id")
+    clips = cache.add_mutually_exclusive_group(required=True)
+    clips.add_argument("--records", type=Path, metavar="DIR", help="a data set that `prepare` wrote")
+    clips.add_argument("--folder", type=Path, metavar="DIR", help="a folder of videos with keypoints")
+    cache.add_argument("--split", default="train", metavar="SPLIT", help="of the records, default train")
+    cache.add_argument("--height", type=int, required=True, metavar="PIXELS", help="of samples")
+    cache.add_argument("--width", type=int, required=True, metavar="PIXELS", help="of samples")
+    cache.add_argument("--resize", choices=("crop", "letterbox"), default="crop", help="default crop")
+    dtypes = ("float32", "bfloat16")
+    cache.add_argument("--dtype", choices=dtypes, default="float32", help="of weights and computation, default float32")
+    cache.add_argument("--frame-batch", type=int, default=16, metavar="N", help="frames at once, default 16")
+    cache.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder, or one to go on with")
+    cache.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def _add_common(command: argparse.ArgumentParser, *, videos: bool) -> None:
@@ -97,8 +120,46 @@ def _add_common(command: argparse.ArgumentParser, *, videos: bool) -> None:
     command.add_argument("--quiet", action="store_true", help="print errors only")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Run the command. What can be checked without much work is checked first."""
+def run_cache(args: argparse.Namespace) -> None:
+    """`cache`. What can be checked without much work is checked first."""
+    # JAX and the networks take seconds to import, and --help does not need them.
+    from aa_jax.data import encode_frames
+    from aa_jax.data.cache import write_cache
+    from aa_jax.data.sample import SampleConfig
+    from aa_jax.data.source import Kind, SourceConfig, open_source
+    from aa_jax.models.config import needed
+    from aa_jax.weights import load_config, resolve
+
+    kind: Kind = "records" if args.records else "folder"
+    place: Path = args.records or args.folder
+    with cli.warnings_as_lines("data"):
+        source = open_source(SourceConfig(kind=kind, path=str(place), split=args.split))
+    model = resolve(args.model)
+    made_with, config = encode_frames.made_with(model), load_config(model)
+    clip_size = needed(config.image_encoder, "image encoder").image_size
+    sample = SampleConfig(height=args.height, width=args.width, resize=args.resize, clip_size=clip_size)
+    downscale = needed(config.vae, "VAE").downscale
+    for name in ("height", "width"):
+        if getattr(args, name) % downscale:
+            raise ValueError(f"{name} is {getattr(args, name)}, but the model's VAE takes multiples of {downscale}")
+    write_cache(
+        args.output,
+        source,
+        sample,
+        encode_frames.FrameEncoder(model, dtype=args.dtype),
+        made_with=made_with,
+        how={"dtype": args.dtype, "data": f"{kind} {place.resolve()}", "split": args.split},
+        frame_batch=args.frame_batch,
+        progress=lambda clips: tqdm(
+            clips, "encode", total=len(source), unit="clip", disable=args.quiet, file=sys.stderr
+        ),
+    )
+    if not args.quiet:
+        print(f"cached    {args.output}: {len(source)} clips")
+
+
+def run_prepare(args: argparse.Namespace) -> None:
+    """`prepare`. What can be checked without much work is checked first."""
     # TFDS takes a second to import, and --help does not need it.
     from aa_jax.data.encode import RecordConfig
     from aa_jax.data.prepare import prepare
@@ -243,8 +304,9 @@ class _Bar:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0, or 2 after one line on stderr."""
+    """Run a command; 0, or 2 after one line on stderr."""
     args = parser().parse_args(arguments)
+    run = {"prepare": run_prepare, "cache": run_cache}[args.command]
     return cli.run("data", lambda: run(args), args.output)
 
 

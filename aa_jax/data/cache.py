@@ -34,6 +34,7 @@ def write_cache(
     encode: Encode,
     *,
     made_with: str,
+    how: Mapping[str, str] | None = None,
     frame_batch: int = 16,
     progress: Callable[[Iterator[int]], Iterator[int]] = iter,
 ) -> None:
@@ -45,18 +46,25 @@ def write_cache(
       sample: how frames are cut to size; the cache serves samples of this size and no other.
       encode: the frozen networks.
       made_with: names their weights; a cache of other weights is refused.
+      how: what else the cache is made from and how, by name. Goes into its description; an interrupted cache goes on
+        with the same alone.
       frame_batch: frames encoded at a time.
       progress: wraps the numbers of the clips, to show how far it is (`tqdm`).
 
     Raises:
-      ValueError: samples are mirrored or recoloured, or the folder was made with other weights or sizes.
+      ValueError: samples are mirrored or recoloured, the folder was made with other weights or sizes or holds
+        something else, or a clip is damaged or has no keypoints.
     """
     _check_plain(sample)
-    root, description = Path(folder), _description(sample, made_with)
+    if frame_batch < 1:
+        raise ValueError(f"frame_batch is {frame_batch}, expected 1 or more")
+    root, description = Path(folder), {**_description(sample, made_with), **(how or {})}
     root.mkdir(parents=True, exist_ok=True)
     if (root / DESCRIPTION).exists():
         _check_description(root, description)
     else:
+        if any(not file.name.startswith(".") for file in root.iterdir()):
+            raise ValueError(f"{root} holds something else than a cache: choose a new folder")
         with aside(root / DESCRIPTION) as partial:
             partial.write_text(json.dumps(description, indent=1) + "\n")
     for index in progress(iter(range(len(source)))):
@@ -109,11 +117,19 @@ class CachedClip:
 
         Raises:
           FileNotFoundError: this clip is not in the cache.
+          ValueError: the cached clip has another number of frames.
         """
         place = _place(self.root, self.name)
         if not place.is_dir():
             raise FileNotFoundError(f"clip {self.name} is not in the cache {self.root}: make the cache again")
-        return {file.stem: np.load(file, mmap_mode="r")[list(indices)] for file in sorted(place.glob("*.npy"))}
+        arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(place.glob("*.npy"))}
+        for array in arrays.values():
+            if len(array) != len(self.keypoints):
+                raise ValueError(
+                    f"clip {self.name} has {len(self.keypoints)} frames, but {len(array)} in the cache {self.root}, "
+                    "which was made of other clips: make the cache again"
+                )
+        return {name: array[list(indices)] for name, array in arrays.items()}
 
 
 @dataclasses.dataclass(frozen=True)

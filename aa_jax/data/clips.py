@@ -90,5 +90,6 @@ def is_encoded(clip: Clip | DrawnClip) -> TypeIs[EncodedClip]:
 
 
 def count_frames(clip: Clip | DrawnClip) -> int:
-    """Number of frames of a clip."""
-    return clip.num_frames if is_drawn(clip) else len(clip.keypoints)
+    """Number of frames of a clip; some know it without their keypoints."""
+    number = getattr(clip, "num_frames", None)
+    return len(clip.keypoints) if number is None else number  # type: ignore[union-attr]

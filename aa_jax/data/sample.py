@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from aa_jax.data.clips import Clip, DrawnClip, EncodedClip, count_frames, is_drawn, is_encoded
 from aa_jax.data.colour import ColourJitter, change_colours
+from aa_jax.data.regions import RegionWeights, region_weights
 from aa_jax.image import resize
 from aa_jax.pose.draw import DrawStyle, draw_poses
 from aa_jax.pose.fit import fit_keypoints
@@ -29,6 +30,8 @@ Sample = dict[str, np.ndarray]
     whole_reference    uint8 (clip_size, clip_size, 3), uncropped, for the image encoder
     target             uint8 (t, height, width, 3)
     pose               uint8 (t, height, width, 3), the skeletons of the target frames drawn on black
+    weight             float32 (t, height / latent_downscale, width / latent_downscale), how much the loss counts at
+                       each place of the targets' latents; only where some region's weight is not 1
 
 Of a clip that is encoded already, `reference_NAME` and `target_NAME` (t, ...) of every encoded array stand for the
 three images.
@@ -55,6 +58,8 @@ class SampleConfig:
       flip: probability of mirroring the whole sample.
       colour: colour changes of reference and targets alike.
       style: how poses are drawn.
+      regions: how much the loss counts on hands, face and body; needs clips with keypoints.
+      latent_downscale: side of a latent place in pixels (8 in Stable Diffusion's VAE), for the weights of regions.
 
     Raises:
       ValueError: a value out of its range.
@@ -72,9 +77,11 @@ class SampleConfig:
     flip: float = 0.0
     colour: ColourJitter = ColourJitter()  # noqa: RUF009 - frozen
     style: DrawStyle = PAPER_STYLE
+    regions: RegionWeights = RegionWeights()  # noqa: RUF009 - frozen
+    latent_downscale: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "num_frames", "stride", "clip_size"):
+        for name in ("height", "width", "num_frames", "stride", "clip_size", "latent_downscale"):
             if getattr(self, name) < 1:
                 raise ValueError(f"SampleConfig.{name} is {getattr(self, name)}, expected 1 or more")
         for name, choices in (("frames", ("single", "clip")), ("resize", ("crop", "letterbox"))):
@@ -84,13 +91,25 @@ class SampleConfig:
             raise ValueError(f"SampleConfig.margin is {self.margin}, expected 0 or more")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"SampleConfig.flip is {self.flip}, expected a probability")
+        for name in ("height", "width") if self.weighted else ():
+            if getattr(self, name) % self.latent_downscale:
+                raise ValueError(
+                    f"SampleConfig.{name} is {getattr(self, name)}, expected a multiple of "
+                    f"latent_downscale ({self.latent_downscale}), since regions have weights"
+                )
+
+    @property
+    def weighted(self) -> bool:
+        """Whether samples tell how much the loss counts where."""
+        return self.regions != RegionWeights()
 
 
 def make_sample(clip: Clip | DrawnClip, config: SampleConfig, rng: np.random.Generator) -> Sample:
     """Draw a sample from a clip.
 
     Raises:
-      ValueError: the clip has fewer frames than a "clip" sample takes, or its file is damaged.
+      ValueError: the clip has fewer frames than a "clip" sample takes, its file is damaged, or its poses are drawn
+        already but are to be mirrored or to have regions with weights.
     """
     reference, targets = choose_frames(clip, config, rng)
     flip = bool(rng.random() < config.flip)
@@ -100,7 +119,7 @@ def make_sample(clip: Clip | DrawnClip, config: SampleConfig, rng: np.random.Gen
         images = _images(clip, reference, targets, config, rng)
         if flip:
             images = {name: np.ascontiguousarray(np.flip(array, axis=-2)) for name, array in images.items()}
-    return images | {"pose": drawn_poses(clip, targets, config, flip=flip)}
+    return images | sample_poses(clip, targets, config, flip=flip)
 
 
 def _images(
@@ -146,23 +165,27 @@ def choose_frames(clip: Clip | DrawnClip, config: SampleConfig, rng: np.random.G
     return reference, [start + i * stride for i in range(config.num_frames)]
 
 
-def drawn_poses(
-    clip: Clip | DrawnClip, indices: list[int], config: SampleConfig, *, flip: bool
-) -> UInt8[np.ndarray, "t h w 3"]:
-    """The poses of some frames at the sample's size, drawn from keypoints where the clip has them.
-
-    Raises:
-      ValueError: drawings are to be mirrored, whose colours tell left from right.
-    """
+def sample_poses(clip: Clip | DrawnClip, indices: list[int], config: SampleConfig, *, flip: bool) -> Sample:
+    """The drawn poses of some frames, and the weights of their regions."""
     if is_drawn(clip):
-        if flip:
+        if flip:  # colours tell left from right
             raise ValueError(f"clip {clip.name} has drawn poses, which cannot be mirrored: set flip to 0")
-        return fit_frames(clip.drawn(indices), config)
+        if config.weighted:
+            raise ValueError(f"clip {clip.name} has drawn poses, which have no regions: set their weights to 1")
+        return {"pose": fit_frames(clip.drawn(indices), config)}
+    keypoints = fitted_keypoints(clip, indices, config, flip=flip)
+    poses = {"pose": draw_poses(keypoints, height=config.height, width=config.width, style=config.style)}
+    if config.weighted:
+        poses["weight"] = region_weights(keypoints, config.regions, config.latent_downscale)
+    return poses
+
+
+def fitted_keypoints(clip: Clip, indices: list[int], config: SampleConfig, *, flip: bool) -> Keypoints:
+    """The keypoints of some frames at the sample's size."""
     every = clip.keypoints
     some = dataclasses.replace(every, points=every.points[indices], scores=every.scores[indices])
     fitted = fit_keypoints(some, config.height, config.width, config.resize)
-    keypoints: Keypoints = flip_keypoints(fitted) if flip else fitted
-    return draw_poses(keypoints, height=config.height, width=config.width, style=config.style)
+    return flip_keypoints(fitted) if flip else fitted
 
 
 def fit_frames(images: UInt8[np.ndarray, "*t h w 3"], config: SampleConfig) -> UInt8[np.ndarray, "*t h2 w2 3"]:
