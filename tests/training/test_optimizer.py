@@ -1,0 +1,115 @@
+"""Learning rates by their formula, AdamW against PyTorch's, Adafactor's state."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from aa_jax.training.config import OptimizerConfig
+from aa_jax.training.optimizer import learning_rate, make_optimizer
+from aa_jax.training.plan import bytes_per_device
+
+STEPS = 100
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "expected"),
+    [
+        ("constant", 0, 0.1),
+        ("constant", 4, 0.5),
+        ("constant", 9, 1.0),
+        ("constant", 99, 1.0),
+        ("cosine", 0, 0.1),
+        ("cosine", 9, 1.0),
+        ("cosine", 10, 1.0),
+        ("cosine", 40, 0.75),  # a third of the way
+        ("cosine", 55, 0.5),
+        ("cosine", 99, (1 + math.cos(math.pi * 89 / 90)) / 2),
+        ("cosine", 100, 0.0),
+    ],
+)
+def test_learning_rate(schedule, step, expected):
+    config = OptimizerConfig(learning_rate=2e-4, schedule=schedule, warmup_steps=10)
+    assert float(learning_rate(config, STEPS)(step)) == pytest.approx(2e-4 * expected, rel=1e-5, abs=1e-10)
+
+
+@pytest.mark.parametrize(("warmup", "expected"), [(0, [1, 1]), (1, [1, 1]), (2, [0.5, 1])])
+def test_short_warm_up(warmup, expected):
+    rate = learning_rate(OptimizerConfig(learning_rate=1.0, warmup_steps=warmup), STEPS)
+    np.testing.assert_allclose([float(rate(step)) for step in (0, 1)], expected, rtol=1e-6)
+
+
+def run(config, params, gradients):
+    optimizer = make_optimizer(config, STEPS)
+    state = optimizer.init(params)
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_adamw_is_torch_s(clip_norm):
+    config = OptimizerConfig(
+        learning_rate=1e-2, warmup_steps=3, b1=0.8, b2=0.95, epsilon=1e-6, weight_decay=0.1, clip_norm=clip_norm
+    )
+    rng = np.random.default_rng(0)
+    shapes = {"kernel": (4, 3), "bias": (3,)}
+    start, *gradients = [
+        {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()} for _ in range(6)
+    ]
+    found = run(config, jax.tree.map(jnp.asarray, start), gradients)
+
+    parameters = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in start.items()}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1)
+    for step, gradient in enumerate(gradients):
+        for name, parameter in parameters.items():
+            parameter.grad = torch.tensor(gradient[name])
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters.values(), clip_norm)
+        optimizer.param_groups[0]["lr"] = 1e-2 * min((step + 1) / 3, 1)
+        optimizer.step()
+    for name, parameter in parameters.items():
+        np.testing.assert_allclose(found[name], parameter.detach(), atol=1e-6)
+
+
+def test_first_moment_in_bfloat16():
+    params = {"kernel": jnp.ones((8, 8))}
+    states = {
+        dtype: jax.eval_shape(make_optimizer(OptimizerConfig(moment_dtype=dtype), STEPS).init, params)
+        for dtype in ("float32", "bfloat16")
+    }
+    assert bytes_per_device(states["float32"]) - bytes_per_device(states["bfloat16"]) == 8 * 8 * 2
+
+
+def test_adafactor_keeps_two_vectors_of_a_matrix():
+    params = {
+        "attention": jax.ShapeDtypeStruct((640, 640), jnp.float32),
+        "convolution": jax.ShapeDtypeStruct((3, 3, 320, 640), jnp.float32),
+    }
+    size = {
+        name: bytes_per_device(jax.eval_shape(make_optimizer(OptimizerConfig(name=name), STEPS).init, params))
+        for name in ("adamw", "adafactor")
+    }
+    numbers = 640 * 640 + 9 * 320 * 640
+    assert size["adamw"] >= 2 * 4 * numbers
+    assert size["adafactor"] < 4 * numbers / 50
+
+
+def test_adafactor_s_first_step_is_a_sign():
+    """Of an unfactored vector the second moment is the square of the first gradient."""
+    gradient = np.asarray([3.0, -0.5, 1e-3], np.float32)
+    config = OptimizerConfig(name="adafactor", learning_rate=0.1, weight_decay=0.0, clip_norm=None)
+    found = run(config, {"bias": jnp.zeros(3)}, [{"bias": gradient}])
+    np.testing.assert_allclose(found["bias"], -0.1 * np.sign(gradient), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_weight_decay_is_times_the_learning_rate(name):
+    config = OptimizerConfig(name=name, learning_rate=1e-2, weight_decay=0.1)
+    found = run(config, {"kernel": jnp.full((4, 4), 2.0)}, [{"kernel": jnp.zeros((4, 4))}] * 2)
+    np.testing.assert_allclose(found["kernel"], 2 * (1 - 1e-3) ** 2, rtol=1e-6)
