@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from aa_jax import cli, preprocess
 from aa_jax.animator import DTYPES, Animator, check_size, retarget_pose
@@ -142,7 +141,7 @@ def animate(args: argparse.Namespace) -> None:
     say(f"video    {frames} frames, {width}x{height}, {fps:g} per second")
 
     start = time.perf_counter()
-    with _Bar(quiet=args.quiet) as bar:
+    with cli.Bar("denoise", "step", quiet=args.quiet) as bar:
         video = animator(
             reference,
             pose,
@@ -174,27 +173,6 @@ def animate(args: argparse.Namespace) -> None:
 def _load_pose(path: Path, size: Sequence[int] | None) -> Keypoints | Video:
     height, width = size or (None, None)
     return load_pose(path, height=height, width=width)
-
-
-class _Bar:
-    """A progress bar over the steps; it opens with the first report, when all is compiled, so that its time left is
-    true."""
-
-    def __init__(self, *, quiet: bool):
-        self.quiet = quiet
-        self.bar: tqdm | None = None
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __call__(self, done: int, steps: int) -> None:
-        if self.bar is None:
-            self.bar = tqdm(total=steps, unit="step", disable=self.quiet, desc="denoise", file=sys.stderr)
-        self.bar.update(done - self.bar.n)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
 
 
 def _since(start: float) -> str:

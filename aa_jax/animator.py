@@ -25,7 +25,7 @@ from aa_jax.pose.files import SUFFIX, load_pose
 from aa_jax.pose.keypoints import Keypoints
 from aa_jax.pose.retarget import RetargetMethod
 from aa_jax.pose.retarget import retarget as retarget_keypoints
-from aa_jax.programs import Programs, Weights, in_chunks
+from aa_jax.programs import Programs, Weights
 from aa_jax.video import Video
 from aa_jax.weights import load_config, load_network, resolve
 
@@ -206,16 +206,11 @@ class Animator:
 
     def encode_poses(self, drawn: UInt8[np.ndarray, "t h w 3"], frame_batch: int = 4) -> Float[Array, "t h2 w2 c"]:
         """Pose features of drawn poses, a few frames at a time."""
-        pixels = preprocess.pose_pixels(drawn, needed(self.config.pose_guider, "pose guider"))
-        return jnp.concatenate(in_chunks(lambda x: self.programs.encode_poses(self.weights, x), pixels, frame_batch))
+        return self.programs.pose_features(self.weights, drawn, frame_batch)
 
     def decode(self, latents: Float[Array, "t h w c"], frame_batch: int = 4) -> Float[np.ndarray, "t h2 w2 3"]:
         """Frames in [0, 1] of scaled latents, a few at a time; each chunk leaves the device before the next comes."""
-
-        def decode(chunk: Array) -> np.ndarray:
-            return np.asarray(self.programs.decode(self.weights, chunk))
-
-        return np.concatenate(in_chunks(decode, latents, frame_batch))
+        return self.programs.frames(self.weights, latents, frame_batch)
 
     def _sampler(self, sampler: str | Sampler | None) -> Sampler:
         sampler = "ddim" if sampler is None else sampler

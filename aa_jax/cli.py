@@ -2,11 +2,17 @@
 
 import argparse
 import contextlib
+import functools
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
+
+from tqdm import tqdm
+
+from aa_jax.closing import Closing
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +33,8 @@ def run(program: str, command: Callable[[], object], output: Path) -> int:
         command()
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         return _fail(program, str(error))
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         reason = error.strerror or str(error)
         if error.filename:
@@ -47,6 +55,27 @@ def warnings_as_lines(program: str) -> Iterator[None]:
         yield
     for warning in caught:
         print(f"{program}: {warning.message}", file=sys.stderr)
+
+
+class Bar(Closing):
+    """A progress bar; it appears with the first report, so that its time left is true."""
+
+    def __init__(self, what: str, unit: str, *, quiet: bool):
+        self._show = functools.partial(tqdm, desc=what, unit=unit, disable=quiet, file=sys.stderr)
+        self._bar: tqdm | None = None
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """So much is done of so much, where that is known; what the first report calls done was done before."""
+        if self._bar is None:
+            self._bar = self._show(initial=done)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Leave it as it is."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _fail(program: str, message: str) -> int:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from aa_jax.config import ModelConfig
 from aa_jax.diffusion.guidance import Guidance
@@ -20,6 +20,7 @@ from aa_jax.diffusion.samplers import Sampler
 from aa_jax.diffusion.windows import WindowPlan
 from aa_jax.models.config import needed
 from aa_jax.models.transformer import Conditions
+from aa_jax.preprocess import pose_pixels
 
 Weights = dict[str, nnx.State]
 Result = TypeVar("Result", Array, np.ndarray)
@@ -76,6 +77,19 @@ class Programs:
     def compile_seconds(self) -> float:
         """Time spent compiling so far."""
         return sum(p.compile_seconds for p in (self.encode_reference, self.encode_poses, self.denoise, self.decode))
+
+    def pose_features(
+        self, weights: Weights, drawn: UInt8[np.ndarray, "t h w 3"], frame_batch: int
+    ) -> Float[Array, "t h2 w2 c"]:
+        """Features of drawn poses, a few frames at a time."""
+        pixels = pose_pixels(drawn, needed(self.config.pose_guider, "pose guider"))
+        return jnp.concatenate(in_chunks(lambda x: self.encode_poses(weights, x), pixels, frame_batch))
+
+    def frames(
+        self, weights: Weights, latents: Float[Array, "t h w c"], frame_batch: int
+    ) -> Float[np.ndarray, "t h2 w2 3"]:
+        """Frames in [0, 1] of scaled latents, a few at a time; each chunk leaves the device before the next comes."""
+        return np.concatenate(in_chunks(lambda x: np.asarray(self.decode(weights, x)), latents, frame_batch))
 
     def _network(self, name: str, weights: Weights) -> Any:
         return nnx.merge(self.graphs[name], weights[name])

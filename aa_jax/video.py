@@ -3,14 +3,17 @@
 Frames are uint8 RGB (t, h, w, 3). What is written appears under its final name whole, or not at all.
 """
 
+import contextlib
 import dataclasses
 import io
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -103,10 +106,24 @@ def read_video(path: StrPath, *, max_frames: int | None = None) -> Video:
 
 
 def _read_folder(path: Path, max_frames: int | None) -> tuple[list[np.ndarray], float]:
-    files = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")]
+    return [load_image(file) for file in image_files(path)[:max_frames]], DEFAULT_FPS
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images in a folder, in natural order.
+
+    Raises:
+      ValueError: there are none.
+    """
+    files = [file for file in folder.iterdir() if is_image(file)]
     if not files:
-        raise ValueError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}), expected a folder of frames")
-    return [load_image(file) for file in sorted(files, key=natural_order)[:max_frames]], DEFAULT_FPS
+        raise ValueError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}), expected a folder of frames")
+    return sorted(files, key=natural_order)
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file's name is an image's, and not hidden."""
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
 
 
 def natural_order(path: Path) -> list[str | int]:
@@ -138,9 +155,53 @@ def _read_animation(path: Path, max_frames: int | None) -> tuple[list[np.ndarray
     return frames[:max_frames], 1000 * float(repeats.sum() / milliseconds.sum())
 
 
+class TimedFrame(NamedTuple):
+    """A frame and when it is shown, in seconds."""
+
+    rgb: UInt8[np.ndarray, "h w 3"]
+    begin: float
+    end: float
+
+
 def _read_stream(path: Path, max_frames: int | None) -> tuple[list[np.ndarray], float]:
-    frames: list[np.ndarray] = []
-    times: list[float] = []
+    _, fps = video_header(path)
+    frames = list(itertools.islice(stream_video(path), max_frames))
+    seconds = max(frame.end for frame in frames) - min(frame.begin for frame in frames)
+    return [frame.rgb for frame in frames], fps or (len(frames) / seconds if seconds else DEFAULT_FPS)
+
+
+def video_header(path: Path) -> tuple[int | None, float | None]:
+    """Number of frames and frames per second as a video's header states them, None where it does not.
+
+    Raises:
+      ValueError: the file is no video.
+    """
+    with _open_stream(path) as (_, stream):
+        return stream.frames or None, float(stream.average_rate) if stream.average_rate else None
+
+
+def stream_video(path: Path) -> Iterator[TimedFrame]:
+    """A video's frames, one at a time.
+
+    Raises:
+      ValueError: it cannot be read, or is damaged, which may come after many frames, or cut short, which comes last.
+    """
+    begin, end = math.inf, -math.inf
+    with _open_stream(path) as (container, stream):
+        announced = announced_seconds(stream)
+        for frame in _decode(path, container, stream):
+            time = _seconds(frame.pts or 0, frame.time_base)
+            timed = TimedFrame(frame_to_rgb(frame), time, time + _seconds(frame.duration, frame.time_base))
+            begin, end = min(begin, timed.begin), max(end, timed.end)
+            yield timed
+    if end < begin:
+        raise ValueError(f"{path} holds a video stream without frames: it is damaged or cut short")
+    if end - begin < 0.9 * announced - 0.1:
+        raise ValueError(f"{path} is cut short: it announces {announced:.2f} s of video and holds {end - begin:.2f} s")
+
+
+@contextlib.contextmanager
+def _open_stream(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     # An open file, not a name, which FFmpeg could take for an address.
     with open(path, "rb") as file:
         try:
@@ -149,19 +210,9 @@ def _read_stream(path: Path, max_frames: int | None) -> tuple[list[np.ndarray], 
                     raise ValueError(f"{path} holds no video stream")
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
-                announced, rate = announced_seconds(stream), stream.average_rate
-                for frame in itertools.islice(_decode(path, container, stream), max_frames):
-                    frames.append(frame_to_rgb(frame))
-                    begin = _seconds(frame.pts or 0, frame.time_base)
-                    times += [begin, begin + _seconds(frame.duration, frame.time_base)]
+                yield container, stream
         except (av.FFmpegError, OSError) as error:  # OSError: a damaged file sends FFmpeg to places outside of it
             raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from error
-    if not frames:
-        raise ValueError(f"{path} holds a video stream without frames: it is damaged or cut short")
-    seconds = max(times) - min(times)
-    if len(frames) != max_frames and seconds < 0.9 * announced - 0.1:
-        raise ValueError(f"{path} is cut short: it announces {announced:.2f} s of video and holds {seconds:.2f} s")
-    return frames, float(rate) if rate else len(frames) / seconds if seconds else DEFAULT_FPS
 
 
 def _decode(path: Path, container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:

@@ -10,11 +10,12 @@ from PIL import Image
 from aa_jax import animate
 from aa_jax.animator import Animator
 from aa_jax.config import InferenceConfig, ModelConfig
-from aa_jax.models.config import CLIPVisionConfig, MotionConfig, PoseGuiderConfig, UNetConfig, VAEConfig
+from aa_jax.models.config import MotionConfig, PoseGuiderConfig, UNetConfig, VAEConfig
 from aa_jax.pose import Keypoints, save_keypoints
 from aa_jax.video import read_video
 from aa_jax.weights import expected_tensors, load_config, save_model
 from tests.golden_tools import relative_error
+from tests.small_models import IMAGE_ENCODER
 
 HEIGHT, WIDTH = 64, 48
 SIZE = {"height": HEIGHT, "width": WIDTH}
@@ -34,14 +35,7 @@ CONFIG = ModelConfig(
     reference_unet=REFERENCE_UNET,
     pose_guider=PoseGuiderConfig(block_out_channels=(8, 8, 16), out_channels=16),
     vae=VAEConfig(latent_channels=12, block_out_channels=(8, 8, 16), layers_per_block=1, norm_num_groups=4),
-    image_encoder=CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=28,
-        projection_dim=8,
-    ),
+    image_encoder=IMAGE_ENCODER,
     # 13x11 latents, which the UNets cannot halve.
     inference=InferenceConfig(num_inference_steps=2, height=52, width=44, window_length=4),
 )

@@ -28,18 +28,12 @@ from aa_jax.weights import (
     save_model,
     verify_checksums,
 )
+from tests.small_models import IMAGE_ENCODER
 
 CONFIG = ModelConfig(
     pose_guider=PoseGuiderConfig(architecture="paper", out_channels=4),
     vae=VAEConfig(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1),
-    image_encoder=CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=28,
-        projection_dim=8,
-    ),
+    image_encoder=IMAGE_ENCODER,
 )
 
 

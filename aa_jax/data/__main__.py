@@ -176,7 +176,7 @@ def run_prepare(args: argparse.Namespace) -> None:
     if args.output.exists():
         raise ValueError(f"{args.output} exists already: remove it, or choose another output folder")
     builder, splits, missing = SETS[args.data_set](args)
-    with _Bar("prepare", "clip", quiet=args.quiet) as bar:
+    with cli.Bar("prepare", "clip", quiet=args.quiet) as bar:
         make = functools.partial(_make, builder, splits, records, args.output)
         report = prepare(make, args.output, num_workers=args.num_workers, missing=missing, progress=bar)
     if not args.quiet:
@@ -228,7 +228,7 @@ def _ubc_fashion(args: argparse.Namespace) -> Any:
             raise
         print(f"the videos in train/ and test/ are used, without the lists: {error}", file=sys.stderr)
     if lists is not None and not args.no_download:
-        with _Bar("download", "video", quiet=args.quiet) as bar:
+        with cli.Bar("download", "video", quiet=args.quiet) as bar:
             failed = ubc_fashion.download_videos(args.source, lists, progress=bar)
     splits, missing = ubc_fashion.find_splits(args.source, lists)
     return ubc_fashion.UbcFashion, *_with_poses(args, splits, missing | failed)
@@ -273,7 +273,7 @@ def _with_poses(args: argparse.Namespace, splits: Mapping[str, Sequence[Any]], m
         from aa_jax.data.poses import extract_missing
         from aa_jax.pose.dwpose import DWPose
 
-        with _Bar("extract", "clip", quiet=args.quiet) as bar:
+        with cli.Bar("extract", "clip", quiet=args.quiet) as bar:
             splits, broken = extract_missing(splits, DWPose(args.detector, args.pose_model), progress=bar)
         lost |= broken
     elif without:
@@ -283,24 +283,6 @@ def _with_poses(args: argparse.Namespace, splits: Mapping[str, Sequence[Any]], m
         lost |= {files.name: f"it has no keypoints: {hint}" for files in without}
         splits = {split: [files for files in clips if files.poses] for split, clips in splits.items()}
     return {split: FilesSource(clips) for split, clips in splits.items()}, lost
-
-
-class _Bar:
-    """A progress bar that is told how much is done, and of how much."""
-
-    def __init__(self, what: str, unit: str, *, quiet: bool):
-        self.bar = tqdm(desc=what, unit=unit, disable=quiet, file=sys.stderr)
-
-    def __call__(self, done: int, total: int) -> None:
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
-        self.bar.refresh()
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

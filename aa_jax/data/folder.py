@@ -22,11 +22,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aa_jax.atomic import StrPath
-from aa_jax.data.readers import Frames, is_image, open_frames
+from aa_jax.data.readers import Frames, open_frames
 from aa_jax.pose.disco import FOLDER as DISCO_FOLDER
 from aa_jax.pose.files import SUFFIX, load_keypoints
 from aa_jax.pose.json_files import read_json
 from aa_jax.pose.keypoints import Keypoints
+from aa_jax.video import is_image
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 DRAWN_ENDING = "_kps"

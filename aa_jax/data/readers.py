@@ -19,7 +19,7 @@ from jaxtyping import Float, Int, UInt8
 
 from aa_jax.atomic import StrPath
 from aa_jax.image import load_image
-from aa_jax.video import IMAGE_SUFFIXES, announced_seconds, frame_to_rgb, natural_order
+from aa_jax.video import announced_seconds, frame_to_rgb, image_files
 
 # One packet of these makes one frame with the packet's time, so that the packets tell where frames are undecoded.
 FRAME_PER_PACKET = ("h264", "hevc", "av1", "vp9", "mjpeg", "png", "ffv1", "prores")
@@ -66,10 +66,7 @@ class ImageFrames:
         if self._files is None:
             if not self.path.is_dir():
                 raise FileNotFoundError(f"{self.path} does not exist, expected a folder of frames")
-            images = [file for file in self.path.iterdir() if is_image(file)]
-            if not images:
-                raise ValueError(f"{self.path} holds no images, expected a folder of frames")
-            self._files = sorted(images, key=natural_order)
+            self._files = image_files(self.path)
         return self._files
 
     def __len__(self) -> int:
@@ -304,11 +301,6 @@ def stack(images: dict[int, np.ndarray], indices: Sequence[int], path: StrPath) 
     if len(sizes) > 1:
         raise ValueError(f"{path} holds frames of different sizes, (height, width) {sizes[0]} and {sizes[1]}")
     return np.stack([images[index] for index in indices]) if len(indices) else np.zeros((0, 0, 0, 3), np.uint8)
-
-
-def is_image(file: Path) -> bool:
-    """Whether a file's name is an image's, and not hidden."""
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
 
 
 def _open(path: StrPath) -> InputContainer:

@@ -23,7 +23,7 @@ from pathlib import Path
 from aa_jax.atomic import StrPath, aside
 from aa_jax.data.builders import ClipBuilder
 from aa_jax.data.folder import ClipFiles, clip_files
-from aa_jax.data.readers import is_image
+from aa_jax.video import is_image
 
 FPS = 30.0
 LAST = range(335, 341)

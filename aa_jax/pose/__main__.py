@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from aa_jax import cli
 from aa_jax.image import ResizeMode, same_aspect
@@ -146,21 +145,10 @@ def run_extract(args: argparse.Namespace) -> None:
     model = DWPose(
         args.detector, args.pose_model, batch_size=args.batch_size, device=args.device, resolution=args.resolution
     )
-    bar: tqdm | None = None
-
-    def progress(done: int, total: int | None) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(total=total, initial=done, unit="frame", desc="extract", disable=args.quiet, file=sys.stderr)
-        bar.update(done - bar.n)
-
-    try:
+    with cli.Bar("extract", "frame", quiet=args.quiet) as bar:
         keypoints = extract(
-            args.source, model, output=args.output, choose=args.choose, num_frames=args.num_frames, progress=progress
+            args.source, model, output=args.output, choose=args.choose, num_frames=args.num_frames, progress=bar
         )
-    finally:
-        if bar is not None:
-            bar.close()
     if not args.quiet:
         print(f"{args.output}: {_summary(keypoints)}")
 

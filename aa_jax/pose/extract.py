@@ -9,13 +9,11 @@ import dataclasses
 import io
 import itertools
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import av
 import numpy as np
 from jaxtyping import UInt8
 
@@ -25,7 +23,7 @@ from aa_jax.pose.dwpose import DWPose
 from aa_jax.pose.files import SUFFIX, save_keypoints
 from aa_jax.pose.keypoints import Keypoints
 from aa_jax.pose.people import CHOICES, Choice, People, follow
-from aa_jax.video import IMAGE_SUFFIXES, announced_seconds, frame_to_rgb, natural_order, read_video
+from aa_jax.video import IMAGE_SUFFIXES, image_files, read_video, stream_video, video_header
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
@@ -140,53 +138,13 @@ def open_source(path: StrPath) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist, expected a video, an image or a folder of images")
     if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
-        if not files:
-            raise ValueError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}), expected a folder of frames")
-        return Source(frames=iter(map(load_image, sorted(files, key=natural_order))), count=len(files), fps=None)
+        files = image_files(path)
+        return Source(frames=map(load_image, files), count=len(files), fps=None)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         video = read_video(path)
         return Source(frames=iter(video.frames), count=len(video), fps=video.fps if len(video) > 1 else None)
-    count, fps = _announced(path)
-    return Source(frames=_stream(path), count=count, fps=fps)
-
-
-def _announced(path: Path) -> tuple[int | None, float | None]:
-    """Number of frames and rate by a video's header."""
-    with open(path, "rb") as file:
-        try:
-            with av.open(file, "r") as container:
-                if not container.streams.video:
-                    raise ValueError(f"{path} holds no video stream")
-                stream = container.streams.video[0]
-                return stream.frames or None, float(stream.average_rate) if stream.average_rate else None
-        except (av.FFmpegError, OSError) as error:
-            raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from error
-
-
-def _stream(path: Path) -> Iterator[Frame]:
-    """A video's frames, or the error of `aa_jax.video.read_video` where it is damaged."""
-    begin, end = math.inf, -math.inf
-    with open(path, "rb") as file:
-        try:
-            with av.open(file, "r") as container:
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
-                announced = announced_seconds(stream)
-                for packet in container.demux(stream):
-                    frames = [] if packet.is_corrupt else packet.decode()
-                    if packet.is_corrupt or any(frame.is_corrupt for frame in frames):
-                        raise ValueError(f"{path} is damaged or cut short, near {max(end, 0):.2f} s")
-                    for frame in frames:
-                        time, tick = frame.time or 0.0, frame.time_base or 0
-                        begin, end = min(begin, time), max(end, time + float(frame.duration * tick))
-                        yield frame_to_rgb(frame)
-        except (av.FFmpegError, OSError) as error:  # OSError: a damaged file sends FFmpeg to places outside of it
-            raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from error
-    if end < begin:
-        raise ValueError(f"{path} holds a video stream without frames: it is damaged or cut short")
-    if end - begin < 0.9 * announced - 0.1:
-        raise ValueError(f"{path} is cut short: it announces {announced:.2f} s of video and holds {end - begin:.2f} s")
+    count, fps = video_header(path)
+    return Source(frames=(frame.rgb for frame in stream_video(path)), count=count, fps=fps)
 
 
 def _facts(source: StrPath, model: DWPose, first: Frame) -> dict[str, object]:

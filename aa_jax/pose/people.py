@@ -180,7 +180,7 @@ def _distance(track: _Track, frame: int, body: np.ndarray, seen: np.ndarray) -> 
     return float(distance / max(size, 1e-3))
 
 
-def _values(people: People, aspect: float, choose: str) -> Float[np.ndarray, "n"]:
+def _values(people: People, aspect: float, choose: str) -> Float[np.ndarray, " n"]:
     """What the choice goes by, at least 0, of each of a frame's people."""
     scores = people.scores[:, BODY]
     if choose == "best":

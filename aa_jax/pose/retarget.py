@@ -131,7 +131,7 @@ class _Match:
     seen: Bool[np.ndarray, "t 134"]
     target: Float[np.ndarray, "134 2"]
     common: Bool[np.ndarray, "t 134"]
-    alike: Int[np.ndarray, "k"]
+    alike: Int[np.ndarray, " k"]
     likest: int
 
     def vectors(self, pairs: tuple[tuple[int, int], ...]) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
@@ -174,7 +174,7 @@ def _match(driving: Keypoints, reference: Keypoints) -> _Match | None:
 
 def _differences(
     points: Float[np.ndarray, "t j 2"], target: Float[np.ndarray, "j 2"], common: Bool[np.ndarray, "t j"]
-) -> Float[np.ndarray, "t"]:
+) -> Float[np.ndarray, " t"]:
     """How unlike the poses are whatever their sizes and places, for an RMS size of 1."""
     weights = common[..., None] / np.maximum(common.sum(1), 1)[:, None, None]
 
@@ -186,7 +186,7 @@ def _differences(
     return np.sqrt((weights * (shape(points) - shape(np.broadcast_to(target, points.shape))) ** 2).sum((1, 2)))
 
 
-def _ratio(target: Float[np.ndarray, "n"], driving: Float[np.ndarray, "n"]) -> float | None:
+def _ratio(target: Float[np.ndarray, " n"], driving: Float[np.ndarray, " n"]) -> float | None:
     """The median of target / driving, where what is long in both counts more; None where there is none to compare."""
     there = (target != 0) & (driving != 0)
     if not there.any():

@@ -104,7 +104,7 @@ def _share(cutoff: float | np.ndarray, fps: float) -> float | np.ndarray:
     return 1 / (1 + fps / (2 * np.pi * cutoff))
 
 
-def _runs(visible: Bool[np.ndarray, "t"]) -> list[slice]:
+def _runs(visible: Bool[np.ndarray, " t"]) -> list[slice]:
     """The stretches of frames in which a point is visible."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], visible, [False]])))
     return [slice(start, stop) for start, stop in edges.reshape(-1, 2)]

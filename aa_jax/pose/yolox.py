@@ -71,7 +71,7 @@ def _grid(height: int, width: int) -> tuple[Float[np.ndarray, "cells 2"], Float[
     return np.concatenate(cells).astype(np.float64), np.concatenate(strides).astype(np.float64)
 
 
-def _suppress(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, "n"]) -> list[int]:
+def _suppress(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"]) -> list[int]:
     """Non-maximum suppression: boxes by falling score, without those that overlap a better one too much. Sizes count
     the pixel at the far edge."""
     left, top, right, bottom = boxes.T

@@ -51,7 +51,7 @@ class AutoencoderLoss:
     networks: Networks
     objective: AutoencoderObjective
 
-    def __call__(self, params: Params, batch: Batch, keys: Key[Array, "b"], shared_key: Key[Array, ""]) -> Losses:
+    def __call__(self, params: Params, batch: Batch, keys: Key[Array, " b"], shared_key: Key[Array, ""]) -> Losses:
         """See `aa_jax.training.objective.DenoisingLoss`; latents are drawn with the samples' keys."""
         del shared_key
         images = symmetric(jnp.concatenate([batch["reference"][:, None], batch["target"]], axis=1))

@@ -11,8 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -20,13 +19,14 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from aa_jax.atomic import StrPath, cannot_write
+from aa_jax.closing import Closing
 from aa_jax.training.state import TrainState
 from aa_jax.weights import check_tensors, listing
 
 STATE, FROZEN, SCORE = "state", "frozen", "score"
 
 
-class Checkpoints:
+class Checkpoints(Closing):
     """The checkpoints in a folder, of one run at a time. With several processes, all of them make the same calls.
 
     Nothing is made or removed in the folder before the first `save`.
@@ -74,14 +74,6 @@ class Checkpoints:
                 ),
             ),
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Wait for what is being written, and end; errors as in `wait`."""

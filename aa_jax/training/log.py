@@ -9,8 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,12 +20,13 @@ from tqdm import tqdm
 
 import aa_jax
 from aa_jax.atomic import aside
+from aa_jax.closing import Closing
 
 METRICS, TENSORBOARD, IMAGES, RUN = "metrics.jsonl", "tensorboard", "images", "run"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-class RunLog:
+class RunLog(Closing):
     """Writes `metrics.jsonl`, `tensorboard/` and `images/` in a run's folder. One process of a run has it."""
 
     def __init__(self, folder: Path, *, resumed_at: int | None) -> None:
@@ -45,14 +45,6 @@ class RunLog:
         _trim(folder / METRICS, last)
         self._metrics = open(folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115 closed by `close`
         self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=last + 1, flush_secs=10)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Write what is not yet written, and end."""
@@ -103,7 +95,7 @@ def _up_to(lines: Iterable[str], last: int) -> Iterable[str]:
             yield line
 
 
-class Progress:
+class Progress(Closing):
     """A bar over steps with the loss, steps and samples a second, the time left, and the model FLOP utilisation."""
 
     def __init__(
@@ -135,14 +127,6 @@ class Progress:
             dynamic_ncols=True,
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Leave the bar as it is."""

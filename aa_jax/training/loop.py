@@ -27,7 +27,7 @@ from aa_jax.training.flops import peak_flops
 from aa_jax.training.log import Progress, RunLog, describe_run
 from aa_jax.training.lora import merge_lora
 from aa_jax.training.plan import check_memory, format_plan, with_memory
-from aa_jax.training.setup import Setup, open_clips, samples_of, set_up
+from aa_jax.training.setup import Setup, check_batch, open_clips, samples_of, set_up
 from aa_jax.training.state import TrainState
 from aa_jax.training.validation import Validator, score
 from aa_jax.weights import listing
@@ -58,12 +58,8 @@ def train(
     main = jax.process_index() == 0
     say = say if main else lambda _: None
     mesh = make_mesh(config.compute.fsdp)
-    source = open_clips(config)
-    samples, loader = samples_of(config, source)
-    require(
-        config.batch_size % mesh.size == 0,
-        f"batch_size {config.batch_size} does not divide by {mesh.size} devices: choose a multiple of {mesh.size}",
-    )
+    check_batch(config, mesh)
+    samples, _ = samples_of(config, open_clips(config))
     with Checkpoints(
         workdir / CHECKPOINTS, keep_last=config.checkpoints.keep_last, keep_best=config.checkpoints.keep_best
     ) as checkpoints:
@@ -73,7 +69,7 @@ def train(
             f"steps is {config.steps}, but {checkpoints.folder} has a checkpoint of step {done}: take more steps, or "
             "another workdir",
         )
-        batches = load(source, config.data.sample, loader, first_step=done, **_share())
+        batches = _batches(config, done)
         with _naming_the_batch(done):
             first = next(batches)
         setup = set_up(config, mesh, first)
@@ -181,9 +177,9 @@ def export_checkpoint(config: TrainConfig, workdir: Path, folder: Path, *, step:
       FileNotFoundError: there is no checkpoint.
       ValueError: the checkpoint is not of this configuration, or `folder` has something in it.
     """
-    samples, loader = samples_of(config, open_clips(config))
-    first = next(load(samples.source, config.data.sample, loader, **_share()))
-    setup = set_up(config, make_mesh(config.compute.fsdp), first)
+    mesh = make_mesh(config.compute.fsdp)
+    check_batch(config, mesh)
+    setup = set_up(config, mesh, next(_batches(config)))
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         state = checkpoints.restore(setup.abstract, checkpoints.best() if step is None else step)
     _export(setup, state, folder)
@@ -200,11 +196,8 @@ def _export(setup: Setup, state: TrainState, folder: Path) -> None:
 def _first_references(config: TrainConfig) -> Sample:
     """This process's part of the run's first references, in whole batches, at least `SCALED_ON` in all: the same
     wherever the run was interrupted."""
-    source = open_clips(config)
-    _, loader = samples_of(config, source)
-    batches = load(source, config.data.sample, loader, **_share())
-    number = math.ceil(SCALED_ON / config.batch_size)
-    return {"reference": np.concatenate([batch["reference"] for batch in itertools.islice(batches, number)])}
+    batches = itertools.islice(_batches(config), math.ceil(SCALED_ON / config.batch_size))
+    return {"reference": np.concatenate([batch["reference"] for batch in batches])}
 
 
 def _export_final(setup: Setup, state: TrainState, folder: Path) -> None:
@@ -213,9 +206,11 @@ def _export_final(setup: Setup, state: TrainState, folder: Path) -> None:
     _export(setup, state, folder)
 
 
-def _share() -> dict[str, int]:
-    """Which part of every batch this process has."""
-    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+def _batches(config: TrainConfig, first_step: int = 0) -> Iterator[Sample]:
+    """This process's parts of the run's batches, from a step on."""
+    samples, loader = samples_of(config, open_clips(config))
+    share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    return load(samples.source, config.data.sample, loader, first_step=first_step, **share)
 
 
 def _progress(setup: Setup, plan: Any, done: int, *, disable: bool) -> Progress:

@@ -71,8 +71,8 @@ class Losses(NamedTuple):
       parts: what else is worth telling, by name.
     """
 
-    total: Float[Array, "b"]
-    parts: dict[str, Float[Array, "b"]]
+    total: Float[Array, " b"]
+    parts: dict[str, Float[Array, " b"]]
 
 
 class Drawn(NamedTuple):
@@ -104,7 +104,7 @@ class DenoisingLoss:
     objective: Objective
     clip: bool
 
-    def __call__(self, params: Params, batch: Batch, keys: Key[Array, "b"], shared_key: Key[Array, ""]) -> Losses:
+    def __call__(self, params: Params, batch: Batch, keys: Key[Array, " b"], shared_key: Key[Array, ""]) -> Losses:
         """Mean squared errors of the samples, weighted.
 
         Args:
@@ -126,7 +126,7 @@ class DenoisingLoss:
         weights = jnp.asarray(snr_weights(self.model.schedule, self.objective.min_snr_gamma))[drawn.timesteps]
         return Losses(total=(errors * weights).mean(axis=1), parts={"mse": errors.mean(axis=1)})
 
-    def _latents(self, params: Params, batch: Batch, keys: Key[Array, "b"]) -> Float[Array, "b t h w c"]:
+    def _latents(self, params: Params, batch: Batch, keys: Key[Array, " b"]) -> Float[Array, "b t h w c"]:
         """Scaled latents of the targets, drawn from the VAE's distribution."""
         if f"target_{MOMENTS}" in batch:
             moments = batch[f"target_{MOMENTS}"]
@@ -157,7 +157,7 @@ class DenoisingLoss:
             noise = noise + self.objective.noise_offset * offset
         return Drawn(jnp.broadcast_to(timesteps, (frames,)), noise)
 
-    def _dropped(self, keys: Key[Array, "b"], shared_key: Key[Array, ""]) -> Bool[Array, "b"] | None:
+    def _dropped(self, keys: Key[Array, " b"], shared_key: Key[Array, ""]) -> Bool[Array, " b"] | None:
         rate = self.objective.condition_dropout
         if not rate:
             return None
@@ -171,7 +171,7 @@ class DenoisingLoss:
         batch: Batch,
         noisy: Float[Array, "b t h w c"],
         timesteps: Int[Array, "b t"],
-        dropped: Bool[Array, "b"] | None,
+        dropped: Bool[Array, " b"] | None,
     ) -> Float[Array, "b t h w c"]:
         embedding, unconditional = self._embeddings(params, batch)
         bank = self.networks.module("reference_unet", params)(self._reference(params, batch), embedding)
@@ -223,7 +223,7 @@ class DenoisingLoss:
         return schedule.velocity(latents, drawn.noise, drawn.timesteps)
 
 
-def snr_weights(schedule: NoiseSchedule, gamma: float | None) -> Float[np.ndarray, "T"]:
+def snr_weights(schedule: NoiseSchedule, gamma: float | None) -> Float[np.ndarray, " T"]:
     """The weight of a squared error in the predicted quantity at each timestep: min-SNR-gamma (arXiv 2303.09556,
     section 3.4), or ones.
 

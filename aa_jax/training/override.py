@@ -60,12 +60,14 @@ def _type_name(hint: Any) -> str:
 
 def _set(data: dict[str, Any], path: str, value: str) -> None:
     hint: Any = TrainConfig
+    where = ""
     *parents, last = path.split(".")
     for name in (*parents, last):
         cls, _ = _inner(hint)
         hints = get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
-        has = f"has {', '.join(hints)}" if hints else f"is {_type_name(cls)}"
-        require(name in hints, f"there is no field {path}: what {name} would be in {has}")
+        holds = f"it has {', '.join(hints)}" if hints else f"it is {_type_name(cls)}"
+        require(name in hints, f"there is no field {path}: {where or 'the configuration'} has no {name}, {holds}")
+        where = f"{where}.{name}".lstrip(".")
         hint = hints[name]
     inner, optional = _inner(hint)
     if dataclasses.is_dataclass(inner) and not (optional and value.lower() == "none"):

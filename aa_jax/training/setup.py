@@ -92,23 +92,27 @@ class Setup:
         return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
-def set_up(config: TrainConfig, mesh: Mesh, batch: Sample) -> Setup:
-    """Put a run together.
-
-    Args:
-      mesh: the devices.
-      batch: one process's part of a batch, of which shapes count.
-
-    Raises:
-      FileNotFoundError: a folder of weights is none.
-      ValueError: weights that do not fit, nothing to train, or devices that a batch does not divide by.
-    """
+def check_batch(config: TrainConfig, mesh: Mesh) -> None:
+    """Raise ValueError unless every device has its share of every part of a batch."""
     parts, devices = config.optimizer.accumulation, mesh.size
     require(
         config.batch_size % (devices * parts) == 0,
         f"batch_size {config.batch_size} does not divide by {devices} devices x optimizer.accumulation {parts}: "
         f"choose a multiple of {devices * parts}",
     )
+
+
+def set_up(config: TrainConfig, mesh: Mesh, batch: Sample) -> Setup:
+    """Put a run together.
+
+    Args:
+      mesh: the devices, among which a batch divides (`check_batch`).
+      batch: one process's part of a batch, of which shapes count.
+
+    Raises:
+      FileNotFoundError: a folder of weights is none.
+      ValueError: weights that do not fit, or nothing to train.
+    """
     compute = config.compute
     policy = Policy(dtype=compute.dtype, attention=compute.attention, remat=compute.remat)
     networks = Networks.of(config.model, policy)
@@ -116,11 +120,9 @@ def set_up(config: TrainConfig, mesh: Mesh, batch: Sample) -> Setup:
     chosen = choose_trained(config, networks)
     check_frozen(sources, set() if config.lora.rank else chosen, networks, config.start)
 
-    shapes, rows = networks.shapes, config.batch_size // jax.process_count()
+    shapes, cut = networks.shapes, batch_sharding(mesh)
     batches = {
-        name: jax.ShapeDtypeStruct(
-            (config.batch_size * len(array) // rows, *array.shape[1:]), array.dtype, sharding=batch_sharding(mesh)
-        )
+        name: jax.ShapeDtypeStruct((config.batch_size, *array.shape[1:]), array.dtype, sharding=cut)
         for name, array in batch.items()
     }
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), config.batch_size))

@@ -23,7 +23,7 @@ SAMPLES, SHARED = 0, 1
 class Loss(Protocol):
     """`DenoisingLoss` or `AutoencoderLoss`."""
 
-    def __call__(self, params: Params, batch: Batch, keys: Key[Array, "b"], shared_key: Key[Array, ""]) -> Losses: ...
+    def __call__(self, params: Params, batch: Batch, keys: Key[Array, " b"], shared_key: Key[Array, ""]) -> Losses: ...
 
 
 def make_step(

@@ -19,7 +19,7 @@ from aa_jax.diffusion.guidance import Guidance
 from aa_jax.diffusion.samplers import DDIM
 from aa_jax.diffusion.windows import Uniform
 from aa_jax.models.config import needed
-from aa_jax.programs import Programs, in_chunks
+from aa_jax.programs import Programs
 from aa_jax.training.config import TrainConfig
 from aa_jax.training.networks import Networks
 from aa_jax.training.state import Params
@@ -123,9 +123,7 @@ class Validator:
         conditions = programs.encode_reference(
             weights, pixels, preprocess.normalise_clip(shown.whole_reference)[None], guided=guidance.enabled
         )
-        guider = needed(model.pose_guider, "pose guider")
-        drawn = preprocess.pose_pixels(clip.poses, guider)
-        poses = jnp.concatenate(in_chunks(lambda x: programs.encode_poses(weights, x), drawn, FRAME_BATCH))
+        poses = programs.pose_features(weights, clip.poses, FRAME_BATCH)
         vae, frames = needed(model.vae, "VAE"), len(clip.poses)
         size = [length // vae.downscale for length in clip.truth.shape[1:3]]
         rng = jax.random.key(validation.seed)
@@ -146,9 +144,7 @@ class Validator:
             progress=None,
             return_trajectory=False,
         )
-        return to_uint8(
-            np.concatenate(in_chunks(lambda x: np.asarray(programs.decode(weights, x)), latents, FRAME_BATCH))
-        )
+        return to_uint8(programs.frames(weights, latents, FRAME_BATCH))
 
     def give_back(self, params: Params, clip: HeldOut) -> UInt8[np.ndarray, "t h w 3"]:
         """The true frames through the VAE."""

@@ -22,11 +22,7 @@ SIZE = (192, 144)
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """Nobody is found, so that the whole image counts; point k is where channel k % 3 of BGR is brightest."""
-    folder = tmp_path_factory.mktemp("networks")
-    weights = {stride: (0 * matrix, 0 * constant) for stride, (matrix, constant) in nets.detector_weights(0).items()}
-    colours = nets.spot_weights(np.eye(3)[np.arange(133) % 3], SIZE)
-    return nets.write_detector(folder / "d.onnx", weights), nets.write_pose(folder / "p.onnx", colours, size=SIZE)
+    return nets.write_spots(tmp_path_factory.mktemp("networks"), SIZE)
 
 
 @pytest.fixture

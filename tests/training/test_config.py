@@ -133,10 +133,13 @@ def test_override_changes_nothing_else():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--colour 1", "there is no field colour: what colour would be in has model, trains,"),
-        ("--optimizer.lr 1", "there is no field optimizer.lr: what lr would be in has name, learning_rate,"),
-        ("--optimizer.name.x 1", "there is no field optimizer.name.x: what x would be in is {adamw,adafactor}"),
-        ("--batch-size.x 1", "there is no field batch_size.x: what x would be in is int"),
+        ("--colour 1", "there is no field colour: the configuration has no colour, it has model, trains,"),
+        ("--optimizer.lr 1", "there is no field optimizer.lr: optimizer has no lr, it has name, learning_rate,"),
+        (
+            "--optimizer.name.x 1",
+            "there is no field optimizer.name.x: optimizer.name has no x, it is {adamw,adafactor}",
+        ),
+        ("--batch-size.x 1", "there is no field batch_size.x: batch_size has no x, it is int"),
         ("--batch-size", "--batch-size has no value, expected --FIELD VALUE"),
         ("batch-size 3", "'batch-size' is no option, expected --FIELD VALUE"),
         ("--batch-size 8 9", "'9' is no option, expected --FIELD VALUE"),
@@ -362,7 +365,9 @@ def test_a_batch_that_does_not_divide_by_the_devices(command, monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda *_: [jax.local_devices()[0]] * 8)
     code, _, err = command("--config run.py --workdir work")
     assert code == 2
-    assert err == "train: batch_size 4 does not divide by 8 devices: choose a multiple of 8\n"
+    assert (
+        err == "train: batch_size 4 does not divide by 8 devices x optimizer.accumulation 1: choose a multiple of 8\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", ["", "--workdir work", "--config run.py --step three"])

@@ -6,8 +6,9 @@ import numpy as np
 
 from aa_jax.config import InferenceConfig, ModelConfig
 from aa_jax.diffusion.schedule import NoiseSchedule
-from aa_jax.models.config import CLIPVisionConfig, MotionConfig, PoseGuiderConfig, UNetConfig, VAEConfig
+from aa_jax.models.config import MotionConfig, PoseGuiderConfig, UNetConfig, VAEConfig
 from aa_jax.training.networks import Networks
+from tests.small_models import IMAGE_ENCODER
 
 UNET = UNetConfig(
     block_out_channels=(16, 32), attention_levels=(True, True), layers_per_block=1, cross_attention_dim=24,
@@ -23,15 +24,12 @@ def model(motion: bool) -> ModelConfig:
         reference_unet=UNET,
         pose_guider=PoseGuiderConfig(block_out_channels=(4, 8, 8, 16), out_channels=16),
         vae=VAEConfig(block_out_channels=(8, 8, 8, 16), layers_per_block=1, norm_num_groups=4),
-        image_encoder=CLIPVisionConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=28,
-            patch_size=14, projection_dim=24,
-        ),
+        image_encoder=dataclasses.replace(IMAGE_ENCODER, projection_dim=24),
         schedule=NoiseSchedule(
             prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
         ),
         inference=InferenceConfig(height=64, width=48, window_length=4, draw_face=False),
-    )  # fmt: skip
+    )
 
 
 def random_weights(networks: Networks, seed: int = 0) -> dict[str, np.ndarray]:

@@ -120,7 +120,7 @@ def cast_shadow(behind: Colour, place: Float[Array, "4"]) -> Colour:
     return shade(behind, 1 - SHADOW * jnp.maximum(1 - (x * x)[None, :] - (y * y)[:, None], 0.0))
 
 
-def _weights(place: Float[Array, "n"]) -> Float[Array, "n 12"]:
+def _weights(place: Float[Array, " n"]) -> Float[Array, "n 12"]:
     """Of the noise's lattice points at each place: smooth, and of sum 1."""
     lattice = jnp.clip((place / NOISE_REACH + 1) / 2, 0.0, 1.0) * (NOISE_GRID - 1)
     near = jnp.clip(1 - jnp.abs(lattice[:, None] - jnp.arange(NOISE_GRID)), 0.0, 1.0)

@@ -60,7 +60,7 @@ def _batch(
 ) -> Tube:  # fmt: skip
     """Tubes that are alike: a leading axis where something differs."""
 
-    def fill(value: Array | float) -> Float[Array, "n"]:
+    def fill(value: Array | float) -> Float[Array, " n"]:
         return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (len(start),))
 
     return Tube(

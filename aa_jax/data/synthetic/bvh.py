@@ -107,7 +107,7 @@ def load_bvh(path: StrPath) -> Capture:
         raise ValueError(f"{path} is damaged or no BVH file: {error or type(error).__name__}") from error
 
 
-def perform(path: StrPath, number: int, times: Float[np.ndarray, "n"]) -> Pose:
+def perform(path: StrPath, number: int, times: Float[np.ndarray, " n"]) -> Pose:
     """The pose at `times` (seconds) after a start in the file that `number` chooses; before the file's first and after
     its last frame it stands still.
 

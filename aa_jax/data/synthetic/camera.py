@@ -56,7 +56,7 @@ class View:
 
 
 def views(
-    number: Int[Array, ""] | int, times: Float[Array, "t"], *, height: Size, width: Size, moving: Array | bool
+    number: Int[Array, ""] | int, times: Float[Array, " t"], *, height: Size, width: Size, moving: Array | bool
 ) -> View:
     """The camera `number` at `times` (seconds), for images of this size.
 

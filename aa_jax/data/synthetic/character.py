@@ -265,7 +265,7 @@ def _emblem(dice: Dice, grid: tuple[int, int]) -> Emblem:
     return Emblem(bits=dice.chance(0.5, grid), colours=colours)
 
 
-def look(person: Character) -> Float[Array, "n"]:
+def look(person: Character) -> Float[Array, " n"]:
     """A character's appearance as numbers: all but the lengths of its bones and the places of its features in the face,
     which are what keypoints give."""
     face = person.face

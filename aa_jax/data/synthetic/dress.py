@@ -33,8 +33,8 @@ class Limb:
     fabric: Fabric
     sock: Float[Array, "n 4"]
     stripe: Float[Array, "n 4"]
-    outside: Float[Array, "n"]
-    numbered: Float[Array, "n"]
+    outside: Float[Array, " n"]
+    numbered: Float[Array, " n"]
 
 
 def arms(person: Character) -> Limb:

@@ -39,7 +39,7 @@ class Annotation:
 
 @functools.partial(jax.jit, static_argnames=("height", "width", "batch_size"))
 def annotate(
-    scene: Scene, indices: Int[Array, "n"], *, height: int, width: int, batch_size: int | None = None
+    scene: Scene, indices: Int[Array, " n"], *, height: int, width: int, batch_size: int | None = None
 ) -> Annotation:
     """Parts, masks and flow of frames of a scene."""
 

@@ -72,7 +72,7 @@ def emblem(below: Colour, print_: Emblem, shown: Surface, *, back: bool, scale: 
     return mix(below, paint, opacity)
 
 
-def cell_centres(grid: tuple[int, int], *, back: bool) -> tuple[Float[Array, "cells"], Float[Array, "cells"]]:
+def cell_centres(grid: tuple[int, int], *, back: bool) -> tuple[Float[Array, " cells"], Float[Array, " cells"]]:
     """Where the cells of an emblem are: metres across (to the wearer's left) and along the chest, row by row."""
     half, middle = (BACK_HALF, BACK_MIDDLE) if back else (CHEST_HALF, CHEST_MIDDLE)
     rows, columns = grid

@@ -70,7 +70,7 @@ def _ears() -> tuple[int, int]:
     return PARTS.index("left_ear"), PARTS.index("right_ear")
 
 
-def _on_head(places: Float[Array, "n 2"], tubes: Outline) -> tuple[Float[Array, "n 2"], Float[Array, "n"]]:
+def _on_head(places: Float[Array, "n 2"], tubes: Outline) -> tuple[Float[Array, "n 2"], Float[Array, " n"]]:
     """Pixels of places on the face, and how much they face the viewer."""
     head: Outline = jax.tree.map(lambda value: value[PARTS.index("head")], tubes)
     skull = head.end_width

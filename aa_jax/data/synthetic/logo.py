@@ -41,7 +41,7 @@ class EmblemCells:
 
 
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-def locate_cells(scene: Scene, indices: Int[Array, "n"]) -> tuple[Float[Array, "n 100 2"], Float[Array, "n 100"]]:
+def locate_cells(scene: Scene, indices: Int[Array, " n"]) -> tuple[Float[Array, "n 100 2"], Float[Array, "n 100"]]:
     """Pixels of the cells' centres in frames of a scene, and how much they face the viewer, 1 at most."""
     chest = jax.tree.map(lambda value: value[indices, PARTS.index("chest"), None], scene.tubes)
     found = []

@@ -41,7 +41,7 @@ class Posture:
     """
 
     place: Float[Array, "t 3"]
-    yaw: Float[Array, "t"]
+    yaw: Float[Array, " t"]
     spine: Float[Array, "t 3"]
     head: Float[Array, "t 3"]
     shoulder: Float[Array, "t 2 3"]
@@ -54,13 +54,13 @@ class Posture:
     spread: Float[Array, "t 2"]
 
 
-def perform(family: Int[Array, ""] | int, number: Int[Array, ""] | int, times: Float[Array, "t"]) -> Pose:
+def perform(family: Int[Array, ""] | int, number: Int[Array, ""] | int, times: Float[Array, " t"]) -> Pose:
     """The pose at each of `times` (seconds) of the motion `number` of a family (an index in `FAMILIES`)."""
 
     dice = Dice("motion", number, DRAWN)
     stance = _stance(dice, times)
 
-    def branch(function: Callable[[Dice, Float[Array, "t"], Posture], Posture]) -> Callable[[], dict[str, Array]]:
+    def branch(function: Callable[[Dice, Float[Array, " t"], Posture], Posture]) -> Callable[[], dict[str, Array]]:
         return lambda: vars(function(dice.copy(), times, stance))
 
     functions = (_gait, _wave, _dance, _squat, _turn, _reach, _idle)
@@ -88,7 +88,7 @@ def _pose(posture: Posture) -> Pose:
     )
 
 
-def _stance(dice: Dice, t: Float[Array, "t"]) -> Posture:
+def _stance(dice: Dice, t: Float[Array, " t"]) -> Posture:
     """Standing in a way of one's own, breathing and swaying: what every family starts from."""
     sway = jnp.sin(TAU * dice.uniform(0.12, 0.35, (8,)) * t[:, None] + dice.uniform(0, TAU, (8,)))
     amount = dice.uniform(0.4, 1.0, (8,))
@@ -120,7 +120,7 @@ def _stance(dice: Dice, t: Float[Array, "t"]) -> Posture:
     )  # fmt: skip
 
 
-def _gait(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
+def _gait(dice: Dice, t: Float[Array, " t"], stance: Posture) -> Posture:
     """Walking on the spot, with a slow drift aside."""
     phase = TAU * dice.uniform(0.7, 1.1) * t + dice.uniform(0, TAU)
     legs = phase[:, None] + jnp.array([0.0, jnp.pi])
@@ -140,7 +140,7 @@ def _gait(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
     )
 
 
-def _wave(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
+def _wave(dice: Dice, t: Float[Array, " t"], stance: Posture) -> Posture:
     """Waving with one hand or both."""
     raised = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[dice.below(3)]
     beat = jnp.sin(TAU * dice.uniform(0.7, 1.6) * t[:, None] + dice.uniform(0, TAU, (2,)))
@@ -157,7 +157,7 @@ def _wave(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
     )
 
 
-def _dance(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
+def _dance(dice: Dice, t: Float[Array, " t"], stance: Posture) -> Posture:
     """Three harmonics of a slow beat in every joint."""
     frequency = dice.uniform(0.15, 0.3) * jnp.arange(1, 4)
 
@@ -189,7 +189,7 @@ def _dance(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
     )
 
 
-def _squat(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
+def _squat(dice: Dice, t: Float[Array, " t"], stance: Posture) -> Posture:
     """Bending the knees deep and rising again, arms forward as a counterweight."""
     deep = dice.uniform(0.6, 1.0) * (1 - jnp.cos(TAU * dice.uniform(0.25, 0.55) * t + dice.uniform(0, TAU))) / 2
     both = deep[:, None] * jnp.ones(2)
@@ -208,7 +208,7 @@ def _squat(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
     )
 
 
-def _turn(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
+def _turn(dice: Dice, t: Float[Array, " t"], stance: Posture) -> Posture:
     """Turning round on the spot with small steps."""
     rate = dice.uniform(60, 130) * (2 * dice.chance(0.5) - 1)
     phase = TAU * dice.uniform(0.8, 1.2) * t[:, None] + jnp.array([0.0, jnp.pi])
@@ -226,7 +226,7 @@ def _turn(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
     )
 
 
-def _reach(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
+def _reach(dice: Dice, t: Float[Array, " t"], stance: Posture) -> Posture:
     """Moving the hands from place to place, each move of least jerk."""
     step = t / dice.uniform(0.6, 1.3) + dice.uniform(0, NUM_TARGETS)
     done = jnp.clip((step - jnp.floor(step)) / 0.8, 0.0, 1.0)
@@ -251,7 +251,7 @@ def _reach(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
     )
 
 
-def _idle(dice: Dice, t: Float[Array, "t"], stance: Posture) -> Posture:
+def _idle(dice: Dice, t: Float[Array, " t"], stance: Posture) -> Posture:
     """Standing with the arms held somehow: at the sides, on the hips, before the chest."""
     slow = jnp.sin(TAU * dice.uniform(0.15, 0.4, (2,)) * t[:, None] + dice.uniform(0, TAU, (2,)))
     #                 forward, twist, aside, elbow

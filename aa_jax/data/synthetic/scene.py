@@ -46,7 +46,7 @@ class Scene:
     keypoints: Float[Array, "t+1 134 3"]
 
 
-def moments(num_frames: int, fps: float) -> Float[Array, "n"]:
+def moments(num_frames: int, fps: float) -> Float[Array, " n"]:
     """The times in seconds at which a clip's pose must be known: the frames, between them, and before them."""
     return (jnp.arange((num_frames + WARM_UP) * SUBSTEPS + 1) / SUBSTEPS - WARM_UP) / fps
 
@@ -94,7 +94,7 @@ def compose(
 
 
 def draw_frames(
-    scene: Scene, indices: Int[Array, "n"], *, height: int, width: int, batch_size: int | None = None
+    scene: Scene, indices: Int[Array, " n"], *, height: int, width: int, batch_size: int | None = None
 ) -> UInt8[Array, "n height width 3"]:
     """Frames of a scene, RGB.
 
@@ -109,7 +109,7 @@ def draw_frames(
 
 @functools.partial(jax.jit, static_argnames=("height", "width", "batch_size"))
 def draw_packed(
-    scene: Scene, indices: Int[Array, "n"], *, height: int, width: int, batch_size: int | None
+    scene: Scene, indices: Int[Array, " n"], *, height: int, width: int, batch_size: int | None
 ) -> UInt32[Array, "n height width"]:
     """The frames of `draw_frames` with the channels of a pixel in one number, red in its lowest byte."""
 

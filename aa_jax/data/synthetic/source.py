@@ -107,7 +107,7 @@ class SyntheticClip:
         return self._compose(self.identity)
 
     @functools.cached_property
-    def look(self) -> Float[np.ndarray, "k"]:
+    def look(self) -> Float[np.ndarray, " k"]:
         """The character's appearance but for its bone lengths, as numbers."""
         return np.asarray(look(self.scene.person))
 

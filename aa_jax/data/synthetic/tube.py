@@ -183,7 +183,7 @@ def outline(tube: Tube, view: View) -> Outline:
     )
 
 
-def surface(tube: Outline, x: Float[Array, "w"], y: Float[Array, "h"]) -> Surface:
+def surface(tube: Outline, x: Float[Array, " w"], y: Float[Array, " h"]) -> Surface:
     """A tube in the window of pixels whose centres are at columns `x` and rows `y`; with fields of (h, w), a tube of
     its own for each pixel."""
     axis_x, axis_y = tube.axis[..., 0], tube.axis[..., 1]
