@@ -17,8 +17,8 @@ def config() -> TrainConfig:
         optimizer=OptimizerConfig(
             learning_rate=5e-4, schedule="cosine", warmup_steps=100, b2=0.99, weight_decay=0.0, ema_decay=0.995
         ),
-        checkpoints=CheckpointConfig(every=250),
-        validation=CPU.validation(every=500, num_clips=16, num_frames=8),
+        checkpoints=CheckpointConfig(every=300),
+        validation=CPU.validation(every=600, num_clips=16, num_frames=8),
         batch_size=2,
-        steps=1500,
+        steps=1200,
     )

@@ -12,17 +12,17 @@ from configs.characters import CPU
 
 
 def config() -> TrainConfig:
-    """12 images a step."""
+    """6 images a step: of 3 clips the reference and a frame."""
     return TrainConfig(
         model=ModelConfig(vae=CPU.vae),
         trains=("vae.*",),
-        data=CPU.data(num_frames=5),
+        data=CPU.data(num_frames=1),
         autoencoder=AutoencoderObjective(reconstruction="l2", kl_weight=1e-6),
         optimizer=OptimizerConfig(
-            learning_rate=3e-3, schedule="cosine", warmup_steps=100, b2=0.99, weight_decay=0.0, ema_decay=0.995
+            learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99, weight_decay=0.0, ema_decay=0.995
         ),
         checkpoints=CheckpointConfig(every=500),
         validation=CPU.validation(every=500, num_clips=16),
-        batch_size=2,
-        steps=1500,
+        batch_size=3,
+        steps=2500,
     )

@@ -14,6 +14,9 @@ from aa_jax.models.config import Policy, VAEConfig
 from aa_jax.models.layers import Downsample, GroupNorm, Upsample, conv, linear
 from aa_jax.models.resnet import ResnetBlock2D
 
+# Of an untrained encoder's latents. At 0 they would be half noise, of which a decoder learns slowly.
+INITIAL_LOG_VARIANCE = -6.0
+
 
 def symmetric(images: UInt8[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
     """Pixels as the VAE takes them, in [-1, 1]."""
@@ -166,6 +169,7 @@ class AutoencoderKL(nnx.Module):
         self.encoder = Encoder(config, policy=policy, rngs=rngs)
         self.decoder = Decoder(config, policy=policy, rngs=rngs)
         self.quant_conv = conv(2 * latent, 2 * latent, 1, policy=policy, rngs=rngs)
+        self.quant_conv.bias[...] = jnp.repeat(jnp.array([0.0, INITIAL_LOG_VARIANCE]), latent)
         self.post_quant_conv = conv(latent, latent, 1, policy=policy, rngs=rngs)
 
     def encode(self, images: Float[Array, "b h w 3"]) -> DiagonalGaussian:
