@@ -169,6 +169,7 @@ class AutoencoderKL(nnx.Module):
         self.encoder = Encoder(config, policy=policy, rngs=rngs)
         self.decoder = Decoder(config, policy=policy, rngs=rngs)
         self.quant_conv = conv(2 * latent, 2 * latent, 1, policy=policy, rngs=rngs)
+        assert self.quant_conv.bias is not None
         self.quant_conv.bias[...] = jnp.repeat(jnp.array([0.0, INITIAL_LOG_VARIANCE]), latent)
         self.post_quant_conv = conv(latent, latent, 1, policy=policy, rngs=rngs)
 

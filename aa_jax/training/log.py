@@ -1,29 +1,24 @@
 """Where a run's figures go: a table, TensorBoard, the terminal, and what describes the run itself."""
 
-import importlib.metadata
 import json
 import math
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-import aa_jax
 from aa_jax.atomic import aside
 from aa_jax.closing import Closing
+from aa_jax.environment import environment
 
 METRICS, TENSORBOARD, IMAGES, RUN = "metrics.jsonl", "tensorboard", "images", "run"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class RunLog(Closing):
@@ -165,42 +160,12 @@ def describe_run(folder: Path, config: Mapping[str, Any]) -> Path:
     while path.exists():
         number += 1
         path = folder / f"{RUN}_{number}.json"
-    devices = jax.devices()
     description = {
         "config": config,
-        "versions": {
-            "aa_jax": aa_jax.__version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
-        },
-        "devices": {
-            "platform": devices[0].platform,
-            "kind": devices[0].device_kind,
-            "count": len(devices),
-            "processes": jax.process_count(),
-        },
-        "git": git_state(Path(aa_jax.__file__).parent),
+        **environment(),
         "command": sys.orig_argv,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     with aside(path) as partial:
         partial.write_text(json.dumps(description, indent=1, default=str) + "\n", encoding="utf-8")
     return path
-
-
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """`commit` of a checkout, and whether anything in it is `dirty`: changed, or new and not ignored.
-
-    None where git does not know the folder's files (they are installed, or git is missing).
-    """
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        if not git("ls-files", "--", "."):
-            return None
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None

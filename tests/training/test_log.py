@@ -1,7 +1,6 @@
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from aa_jax.training.log import Progress, RunLog, describe_run, git_state
+from aa_jax.training.log import Progress, RunLog, describe_run
 
 
 def lines(folder):
@@ -138,27 +137,3 @@ def test_description_of_a_run(tmp_path):
     assert set(found["versions"]) == {"aa_jax", "python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"}
     assert found["devices"]["count"] >= 1 and found["devices"]["processes"] == 1
     assert found["command"][0] and found["started"].startswith("20")
-
-
-def test_git_state(tmp_path):
-    def git(*arguments):
-        who = ["-c", "user.name=n", "-c", "user.email=e"]
-        command = ["git", "-C", str(tmp_path), *who, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "module.py").write_text("1")
-    git("init")
-    assert git_state(package) is None  # a package installed below somebody's checkout is not of it
-    git("add", ".")
-    git("commit", "-m", "m")
-    assert git_state(package) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
-    (package / "module.py").write_text("2")
-    assert git_state(package)["dirty"]
-
-
-def test_no_git(tmp_path, monkeypatch):
-    assert git_state(tmp_path) is None
-    monkeypatch.setenv("PATH", "")
-    assert git_state(Path(__file__).parent) is None
