@@ -26,6 +26,7 @@ def conv(
     padding: tuple[int, int] | None = None,
     use_bias: bool = True,
     kernel_init: Callable = nnx.initializers.lecun_normal(),  # noqa: B008 - a constant
+    bias_init: Callable = nnx.initializers.zeros_init(),  # noqa: B008
     policy: Policy,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
@@ -42,6 +43,7 @@ def conv(
         padding=(padding or (kernel // 2, kernel // 2),) * 2,
         use_bias=use_bias,
         kernel_init=kernel_init,
+        bias_init=bias_init,
         dtype=policy.dtype,
         conv_general_dilated=conv_general_dilated,
         rngs=rngs,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from aa_jax.models.attention import dot_product_attention
@@ -168,9 +169,7 @@ class AutoencoderKL(nnx.Module):
         latent = config.latent_channels
         self.encoder = Encoder(config, policy=policy, rngs=rngs)
         self.decoder = Decoder(config, policy=policy, rngs=rngs)
-        self.quant_conv = conv(2 * latent, 2 * latent, 1, policy=policy, rngs=rngs)
-        assert self.quant_conv.bias is not None
-        self.quant_conv.bias[...] = jnp.repeat(jnp.array([0.0, INITIAL_LOG_VARIANCE]), latent)
+        self.quant_conv = conv(2 * latent, 2 * latent, 1, bias_init=_little_noise, policy=policy, rngs=rngs)
         self.post_quant_conv = conv(latent, latent, 1, policy=policy, rngs=rngs)
 
     def encode(self, images: Float[Array, "b h w 3"]) -> DiagonalGaussian:
@@ -182,6 +181,12 @@ class AutoencoderKL(nnx.Module):
     def decode(self, latents: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 3"]:
         """Latents to images, about [-1, 1], not clipped."""
         return self.decoder(self.post_quant_conv(latents))
+
+
+def _little_noise(key: jax.Array, shape: tuple[int], dtype: DTypeLike = jnp.float32) -> Float[Array, " c"]:
+    """The bias of means and logarithms of variances, of an encoder that is not trained."""
+    del key
+    return jnp.repeat(jnp.array([0.0, INITIAL_LOG_VARIANCE], dtype), shape[0] // 2)
 
 
 def _resnet(in_channels: int, out_channels: int, config: VAEConfig, policy: Policy, rngs: nnx.Rngs) -> ResnetBlock2D:
