@@ -9,54 +9,19 @@ from PIL import Image
 
 from aa_jax import animate
 from aa_jax.animator import Animator
-from aa_jax.config import InferenceConfig, ModelConfig
-from aa_jax.models.config import MotionConfig, PoseGuiderConfig, UNetConfig, VAEConfig
 from aa_jax.pose import Keypoints, save_keypoints
 from aa_jax.video import read_video
-from aa_jax.weights import expected_tensors, load_config, save_model
+from aa_jax.weights import load_config
 from tests.golden_tools import relative_error
-from tests.small_models import IMAGE_ENCODER
+from tests.small_models import SMALL_STACK, write_small_stack
 
 HEIGHT, WIDTH = 64, 48
 SIZE = {"height": HEIGHT, "width": WIDTH}
-REFERENCE_UNET = UNetConfig(
-    in_channels=12,
-    out_channels=12,
-    block_out_channels=(16, 32),
-    attention_levels=(False, True),
-    layers_per_block=1,
-    cross_attention_dim=8,
-    num_attention_heads=2,
-    norm_num_groups=8,
-)
-MOTION = MotionConfig(num_attention_heads=2, max_length=8, norm_num_groups=8)
-CONFIG = ModelConfig(
-    denoising_unet=dataclasses.replace(REFERENCE_UNET, motion=MOTION),
-    reference_unet=REFERENCE_UNET,
-    pose_guider=PoseGuiderConfig(block_out_channels=(8, 8, 16), out_channels=16),
-    vae=VAEConfig(latent_channels=12, block_out_channels=(8, 8, 16), layers_per_block=1, norm_num_groups=4),
-    image_encoder=IMAGE_ENCODER,
-    # 13x11 latents, which the UNets cannot halve.
-    inference=InferenceConfig(num_inference_steps=2, height=52, width=44, window_length=4),
-)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The model folder: random weights that keep the size of what goes through them."""
-    rng = np.random.default_rng(0)
-
-    def random(leaf):
-        fan_in = max(1, int(np.prod(leaf.shape[:-1])))
-        return (rng.standard_normal(leaf.shape) / np.sqrt(fan_in)).astype(leaf.dtype)
-
-    tensors = {
-        name: {key: random(leaf) for key, leaf in expected_tensors(name, getattr(CONFIG, name)).items()}
-        for name in CONFIG.networks
-    }
-    path = tmp_path_factory.mktemp("small") / "model"
-    save_model(path, CONFIG, tensors)
-    return path
+    return write_small_stack(tmp_path_factory.mktemp("small") / "model")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +42,7 @@ def pose():
 
 def test_the_folder_says_the_downscale(folder):
     config = load_config(folder)
-    assert config == CONFIG
+    assert config == SMALL_STACK
     assert config.downscale == config.vae.downscale == config.pose_guider.downscale == 4
 
 
