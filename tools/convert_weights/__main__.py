@@ -6,6 +6,7 @@
     python -m tools.convert_weights sd --checkpoint v1-5-pruned-emaonly.safetensors --output sd15/
     python -m tools.convert_weights animatediff --motion-module mm_sd_v15_v2.ckpt --output motion/
     python -m tools.convert_weights export --model model/ --to moore --output back/
+    python -m tools.convert_weights metrics --kind i3d --weights i3d_pretrained_400.pt --output metrics/i3d.safetensors
 """
 
 import argparse
@@ -19,11 +20,13 @@ import numpy as np
 
 from aa_jax import cli
 from aa_jax.atomic import new_folder
+from aa_jax.metrics.weights import NETWORKS
 from aa_jax.weights import write_model
 from tools.convert_weights.convert import convert
 from tools.convert_weights.export import export
 from tools.convert_weights.facts import KEPT_FILE, source_facts
 from tools.convert_weights.families import FAMILIES
+from tools.convert_weights.metrics import convert_metrics
 from tools.convert_weights.report import conversion_report, export_table, table
 from tools.convert_weights.sources import open_source, read_object
 from tools.convert_weights.verify import import_oracles, verify
@@ -93,6 +96,22 @@ def parser() -> cli.Parser:
     back.add_argument("--to", required=True, choices=FAMILIES, metavar="FAMILY", help=", ".join(FAMILIES))
     back.add_argument("--output", type=Path, required=True, metavar="DIR", help="must not exist or be empty")
     back.add_argument("--format", choices=("pth", "safetensors"), help="default: the originals'")
+    metrics = commands.add_parser("metrics", help="one of the networks that metrics are taken with")
+    metrics.add_argument("--kind", required=True, choices=NETWORKS, metavar="KIND", help=", ".join(NETWORKS))
+    metrics.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="LPIPS's v0.1/alex.pth or v0.1/vgg.pth, pt_inception-2015-12-05-6726825d.pth, i3d_pretrained_400.pt, "
+        "or resnet-50-kinetics.pth",
+    )
+    metrics.add_argument(
+        "--backbone", type=Path, metavar="F", help="for LPIPS: alexnet-owt-7be5be79.pth or vgg16-397923af.pth"
+    )
+    metrics.add_argument(
+        "--output", type=Path, required=True, metavar="F", help="FOLDER/KIND.safetensors, with _ for -; is replaced"
+    )
     return top
 
 
@@ -135,10 +154,17 @@ def run_export(args: argparse.Namespace) -> None:
     print(f"written: {args.output}")
 
 
+def run_metrics(args: argparse.Namespace) -> None:
+    """Convert a metric's network and report."""
+    facts = convert_metrics(args.kind, args.weights, args.backbone, args.output)
+    print(f"{args.kind}: {facts.tensors} tensors, {facts.parameters:,} values")
+    print(f"written: {args.output}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 after one line on stderr."""
     args = parser().parse_args(arguments)
-    command = run_export if args.command == "export" else run_convert
+    command = {"export": run_export, "metrics": run_metrics}.get(args.command, run_convert)
     return cli.run("convert_weights", lambda: command(args), args.output)
 
 

@@ -1,0 +1,1 @@
+"""The published networks that metrics are taken with, channels last, inference only."""
