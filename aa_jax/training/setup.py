@@ -155,7 +155,7 @@ def set_up(config: TrainConfig, mesh: Mesh, batch: Sample) -> Setup:
 def make_loss(config: TrainConfig, networks: Networks) -> Loss:
     """The stage's loss."""
     if config.autoencoder is not None:
-        return AutoencoderLoss(networks=networks, objective=config.autoencoder)
+        return AutoencoderLoss.of(networks, config.autoencoder)
     clip = config.data.sample.frames == "clip"
     return DenoisingLoss(networks=networks, model=config.model, objective=config.objective, clip=clip)
 

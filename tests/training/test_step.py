@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from aa_jax.metrics.weights import expected_tensors, metadata_of
 from aa_jax.models.config import Policy, VAEConfig
+from aa_jax.tensor_file import write_tensors
 from aa_jax.training.autoencoder import AutoencoderLoss, AutoencoderObjective
 from aa_jax.training.config import OptimizerConfig
 from aa_jax.training.flops import used_inputs
@@ -87,6 +89,29 @@ def test_steps_are_reproducible_and_differ(autoencoder):
     zero = {"learning_rate": 0.0, "weight_decay": 0.0}
     _, (one, other) = run(*autoencoder, [images(4)] * 2, **zero)
     assert float(one["loss"]) != float(other["loss"])  # latents are drawn anew
+
+
+def test_a_perceptual_term(autoencoder, tmp_path):
+    """It is LPIPS of what the VAE gives back, and its gradient is finite also where features are all zero."""
+    rng, expected = np.random.default_rng(0), expected_tensors("lpips-vgg")
+    tensors = {
+        key: np.abs(each) if key.startswith("lin") else each
+        for key, leaf in expected.items()
+        for each in [rng.standard_normal(leaf.shape, np.float32) / np.sqrt(max(np.prod(leaf.shape[:-1]), 1))]
+    }
+    write_tensors(tmp_path / "lpips_vgg.safetensors", tensors, metadata_of("lpips-vgg", tensors, {}))
+    loss, trained, frozen = autoencoder
+    objective = AutoencoderObjective(perceptual_weight=0.5, perceptual_networks=str(tmp_path))
+    with_eye = AutoencoderLoss.of(loss.networks, objective)
+    data = images(2) | {"reference": np.zeros((2, 16, 16, 3), np.uint8)}
+    keys = jax.random.split(jax.random.key(0), 2)
+    params = trained | frozen
+    plain, found = jax.jit(lambda: [each(params, data, keys, keys[0]) for each in (loss, with_eye)])()
+    np.testing.assert_allclose(found.total, plain.total + 0.5 * found.parts["perceptual"], rtol=1e-5)
+    assert (found.parts["perceptual"] > 0).all()
+    state, metrics = run(with_eye, trained, frozen, [data] * 3)
+    assert all(bool(each["finite"]) for each in metrics)
+    assert float(metrics[-1]["perceptual"]) < float(metrics[0]["perceptual"])
 
 
 def test_what_is_not_finite_changes_nothing(autoencoder):
