@@ -55,7 +55,7 @@ class Preset:
                 timestep_spacing="trailing",
             ),
             inference=InferenceConfig(
-                height=self.height, width=self.width, guidance_scale=2.0, window_length=16, draw_face=False,
+                height=self.height, width=self.width, guidance_scale=1.4, window_length=16, draw_face=False,
                 draw_scale_to=512, reference_resample="bicubic", pose_resample="bicubic",
             ),
         )  # fmt: skip
@@ -81,7 +81,7 @@ class Preset:
             kind="synthetic", split="identity", num_clips=64, num_frames=self.num_frames, height=self.height,
             width=self.width,
         )  # fmt: skip
-        return ValidationConfig(source=source, guidance_scale=2.0, **fields)  # type: ignore[arg-type]
+        return ValidationConfig(source=source, guidance_scale=1.4, **fields)  # type: ignore[arg-type]
 
 
 # The character counts three times, as it does in the scores.
