@@ -1,0 +1,1 @@
+"""Scores that others can reproduce: which clips, which metrics, and everything that was chosen, written beside them."""
