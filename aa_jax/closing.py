@@ -1,15 +1,16 @@
 """Context managers of things that have a `close`."""
 
 import types
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class Closing:
+class Closing(ABC):
     """`with` gives the thing itself, and closes it at the end."""
 
+    @abstractmethod
     def close(self) -> None:
         """End."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,5 @@
 """From images and poses to the arrays that the networks take."""
 
-import dataclasses
-
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -101,7 +99,7 @@ def pose_frames(
     frames = count_frames(len(pose), num_frames)
     if isinstance(pose, Keypoints):
         mode = choose_mode("pose", (pose.height, pose.width), (height, width), mode)
-        first = dataclasses.replace(pose, points=pose.points[:frames], scores=pose.scores[:frames])
+        first = pose.take(slice(frames))
         fitted = fit_keypoints(first, height, width, mode)
         return draw_poses(fitted, height=height, width=width, style=draw_style(config))
     drawn = (pose.frames if isinstance(pose, Video) else pose)[:frames]

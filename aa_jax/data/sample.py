@@ -182,9 +182,7 @@ def sample_poses(clip: Clip | DrawnClip, indices: list[int], config: SampleConfi
 
 def fitted_keypoints(clip: Clip, indices: list[int], config: SampleConfig, *, flip: bool) -> Keypoints:
     """The keypoints of some frames at the sample's size."""
-    every = clip.keypoints
-    some = dataclasses.replace(every, points=every.points[indices], scores=every.scores[indices])
-    fitted = fit_keypoints(some, config.height, config.width, config.resize)
+    fitted = fit_keypoints(clip.keypoints.take(indices), config.height, config.width, config.resize)
     return flip_keypoints(fitted) if flip else fitted
 
 

@@ -117,8 +117,7 @@ def conditions(clip: Clip, protocol: Protocol) -> tuple[UInt8[np.ndarray, "h w 3
     """The reference image, its keypoints, and the keypoints that drive it."""
     of = clip if protocol.reference == "first" else clip.reference
     index = 0 if protocol.reference == "first" else len(of.keypoints) // 2
-    every = of.keypoints
-    reference_pose = dataclasses.replace(every, points=every.points[[index]], scores=every.scores[[index]])
+    reference_pose = of.keypoints.take([index])
     pose = clip.driving if isinstance(clip, SyntheticClip) else clip.keypoints
     return of.frames([index])[0], reference_pose, pose
 

@@ -242,13 +242,10 @@ def _identity(embed: FaceEmbedding, protocol: Protocol, pair: Compared) -> Float
         return np.full(len(pair.truth), np.nan, np.float32)
     height, width = pair.truth.shape[1:3]
     fitted = fit_keypoints(keypoints, height, width, protocol.fit)
-    first, all_ = (
-        dataclasses.replace(fitted, points=fitted.points[:end], scores=fitted.scores[:end])
-        for end in (1, len(pair.truth))
-    )
+    first, compared = fitted.take([0]), fitted.take(slice(len(pair.truth)))
     if not five_points(first)[1].any():
         return np.full(len(pair.truth), np.nan, np.float32)
-    return identity_similarity(embed, pair.truth[0], first, pair.predicted, all_).similarity
+    return identity_similarity(embed, pair.truth[0], first, pair.predicted, compared).similarity
 
 
 def _pose(pair: Compared) -> Float[np.ndarray, " t"]:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Bool, Complex, Float, UInt8
 
+from aa_jax.onnx_network import OnnxNetwork
 from aa_jax.pose.keypoints import FACE, VISIBLE, Keypoints
 
 SIZE = 112
@@ -68,39 +69,13 @@ class FaceEmbedding:
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{path} is not a file, expected the ONNX file of a face embedding such as ArcFace")
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ModuleNotFoundError(
-                "onnxruntime, which runs the face embedding, is missing: install it, as pip install 'aa_jax[pose]' does"
-            ) from error
         self.sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        usable = onnxruntime.get_available_providers()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path),
-                options,
-                providers=[name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in usable],
-            )
-        except Exception as error:  # onnxruntime's own classes, which have no common base
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"{path} cannot be loaded as an ONNX network: {reason}") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape = inputs[0].shape if len(inputs) == len(outputs) == 1 and inputs[0].type == "tensor(float)" else []
-        # The size of a free dimension is a name or None.
-        fixed = [size if isinstance(size, int) else None for size in shape]
-        if len(shape) != 4 or any(
-            size not in (None, side) for size, side in zip(fixed[1:], (3, SIZE, SIZE), strict=True)
-        ):
-            taken = ", ".join(f"{one.type} {one.shape}" for one in inputs)
-            raise ValueError(
-                f"{path} takes {taken} and gives {len(outputs)} outputs, expected a face embedding: "
-                f"one input tensor(float) (faces, 3, {SIZE}, {SIZE}), one output"
-            )
-        self._name = inputs[0].name
-        self._fixed_batch = fixed[0]
+        self._network = OnnxNetwork(
+            self.path, user="the face embedding", kind="a face embedding", size=(SIZE, SIZE), batch_size=BATCH
+        )
+        if self._network.size != (SIZE, SIZE):
+            height, width = self._network.size
+            raise ValueError(f"{path} takes images of {width}x{height}, expected a face embedding of {SIZE}x{SIZE}")
 
     def __call__(self, faces: Float[np.ndarray, "n 112 112 3"]) -> Float[np.ndarray, "n d"]:
         """Embeddings of length 1.
@@ -112,19 +87,13 @@ class FaceEmbedding:
           ValueError: the network's output has another form, or a value that is not finite.
         """
         pixels = ((faces - 127.5) / 127.5).transpose(0, 3, 1, 2).astype(np.float32)
-        parts, size = [], self._fixed_batch or BATCH
-        for start in range(0, len(pixels), size):
-            batch = pixels[start : start + size]
-            missing = size - len(batch) if self._fixed_batch else 0
-            filled = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            (output,) = self._session.run(None, {self._name: filled})
-            if output.ndim != 2 or len(output) != len(filled):
-                raise ValueError(
-                    f"{self.path} gives an output of shape {output.shape} for {len(filled)} faces, "
-                    f"expected ({len(filled)}, values): it is no face embedding"
-                )
-            parts.append(output[: len(batch)].astype(np.float64))
-        embeddings = np.concatenate(parts)
+        (output,) = self._network(list(pixels))
+        if output.ndim != 2 or len(output) != len(faces):
+            raise ValueError(
+                f"{self.path} gives an output of shape {output.shape} for {len(faces)} faces, "
+                f"expected ({len(faces)}, values): it is no face embedding"
+            )
+        embeddings = output.astype(np.float64)
         lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
             raise ValueError(f"{self.path} gives embeddings that are zero, NaN or infinite")

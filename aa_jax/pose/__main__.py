@@ -18,9 +18,10 @@ import numpy as np
 
 from aa_jax import cli
 from aa_jax.image import ResizeMode, same_aspect
+from aa_jax.onnx_network import DEVICES
 from aa_jax.pose import keypoints as parts
 from aa_jax.pose.draw import DrawStyle, draw_poses
-from aa_jax.pose.dwpose import DETECTOR, DEVICES, HUB_ID, POSE, DWPose
+from aa_jax.pose.dwpose import DETECTOR, HUB_ID, POSE, DWPose
 from aa_jax.pose.extract import check_output, extract
 from aa_jax.pose.files import load_keypoints, save_keypoints
 from aa_jax.pose.fit import fit_keypoints

@@ -6,26 +6,22 @@ for bit, quirks included: the pose network's mean and deviation, stated for RGB,
 found, the whole image is taken for a person.
 """
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from aa_jax.onnx_network import DEVICES, Device, OnnxNetwork
 from aa_jax.pose import yolox
 from aa_jax.pose.people import People
 from aa_jax.pose.wholebody import NUM_COCO, coco_to_openpose
 
 HUB_ID = "yzd-v/DWPose"
 DETECTOR, POSE = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
-
-Device = Literal["auto", "cpu", "cuda"]
-DEVICES = get_args(Device)
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
 # How much larger than a person's box the crop is.
 MARGIN = 1.25
 # Of RGB; applied to BGR.
@@ -77,8 +73,9 @@ class DWPose:
             raise ValueError(f"device {device!r} given, expected one of {', '.join(DEVICES)}")
         self.batch_size, self.resolution = batch_size, resolution
         self.paths = tuple(_find(path, name) for path, name in ((detector_path, DETECTOR), (pose_path, POSE)))
-        self._detector = _Network(self.paths[0], (640, 640), 1, batch_size, device, f"a detector such as {DETECTOR}")
-        self._pose = _Network(self.paths[1], (384, 288), 2, batch_size, device, f"a pose network such as {POSE}")
+        open_network = functools.partial(OnnxNetwork, user="DWPose", batch_size=batch_size, device=device)
+        self._detector = open_network(self.paths[0], kind=f"a detector such as {DETECTOR}", size=(640, 640))
+        self._pose = open_network(self.paths[1], kind=f"a pose network such as {POSE}", size=(384, 288), outputs=2)
 
     def __call__(self, frames: Sequence[UInt8[np.ndarray, "h w 3"]] | UInt8[np.ndarray, "t h w 3"]) -> list[People]:
         """Everyone in each frame, RGB; the one with the best box first.
@@ -187,60 +184,6 @@ def decode(
     scores = np.minimum(across.max(-1), down.max(-1))
     bins[scores <= 0] = -1
     return bins, scores
-
-
-class _Network:
-    """An ONNX file that takes batches of images."""
-
-    def __init__(self, path: Path, size: tuple[int, int], outputs: int, batch_size: int, device: Device, kind: str):
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ModuleNotFoundError(
-                "onnxruntime, which runs DWPose, is missing: install it, as pip install 'aa_jax[pose]' does"
-            ) from error
-        available = onnxruntime.get_available_providers()
-        wanted = ("cuda", "cpu") if device == "auto" else (device,)
-        providers = [PROVIDERS[name] for name in wanted if PROVIDERS[name] in available]
-        if not providers:
-            raise ValueError(
-                f"device {device} asked for, but this onnxruntime has {', '.join(available)} only: "
-                "install onnxruntime-gpu, or choose cpu"
-            )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # onnxruntime's own classes, which have no common base
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"{path} cannot be loaded as an ONNX network, expected {kind}: {reason}") from error
-        if device == "cuda" and PROVIDERS["cuda"] not in self.session.get_providers():
-            raise ValueError(
-                "device cuda asked for, but onnxruntime cannot use it here: see its message, or choose cpu"
-            )
-        inputs = self.session.get_inputs()
-        shape: list[Any] = inputs[0].shape if len(inputs) == 1 else []
-        if len(shape) != 4 or shape[1] != 3 or len(self.session.get_outputs()) != outputs:
-            raise ValueError(
-                f"{path} has {len(inputs)} inputs, the first of shape {inputs[0].shape if inputs else None}, and "
-                f"{len(self.session.get_outputs())} outputs, expected {kind}: "
-                f"one input (images, 3, height, width), {outputs} output{'s' if outputs > 1 else ''}"
-            )
-        self.name = inputs[0].name
-        self.size = tuple(side if isinstance(side, int) else usual for side, usual in zip(shape[2:], size, strict=True))
-        # Exporters name a free dimension, and give a fixed one as a number.
-        self.fixed = isinstance(shape[0], int)
-        self.batch_size = shape[0] if self.fixed else batch_size
-
-    def __call__(self, images: Sequence[Float[np.ndarray, "3 h w"]]) -> list[np.ndarray]:
-        """The outputs, first dimension as many as images."""
-        parts = []
-        for start in range(0, len(images), self.batch_size):
-            batch = np.stack(images[start : start + self.batch_size])
-            missing = self.batch_size - len(batch) if self.fixed else 0
-            padded = np.pad(batch, [(0, missing), *[(0, 0)] * 3]) if missing else batch
-            parts.append([output[: len(batch)] for output in self.session.run(None, {self.name: padded})])
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 
 def _find(path: str | os.PathLike[str] | None, name: str) -> Path:

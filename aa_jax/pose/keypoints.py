@@ -7,6 +7,7 @@ Body: 0 nose, 1 neck, 2-4 right arm, 5-7 left arm, 8-10 right leg, 11-13 left le
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -88,3 +89,7 @@ class Keypoints:
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.points)
+
+    def take(self, indices: Sequence[int] | slice) -> "Keypoints":
+        """Of some frames, one or more."""
+        return dataclasses.replace(self, points=self.points[indices], scores=self.scores[indices])

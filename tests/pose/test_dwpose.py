@@ -253,7 +253,7 @@ def test_files_that_are_no_such_networks(tmp_path, files):
             DWPose(detector, tmp_path / name)
         assert "\n" not in str(caught.value)
     with pytest.raises(
-        ValueError, match=r"pose\.onnx has 1 inputs.* and 2 outputs, expected a detector such as yolox_l"
+        ValueError, match=r"pose\.onnx takes .* and gives 2 outputs, expected a detector such as yolox_l"
     ):
         DWPose(pose, detector)
     small = nets.write_pose(tmp_path / "small.onnx", nets.pose_weights(0, (16, 8)), size=(16, 8))
