@@ -29,7 +29,6 @@ from aa_jax.programs import Programs, Weights
 from aa_jax.video import Video
 from aa_jax.weights import load_config, load_network, resolve
 
-REQUIRED = ("denoising_unet", "reference_unet", "pose_guider", "vae", "image_encoder")
 OUTPUT_TYPES = ("uint8", "np", "latent")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -47,13 +46,12 @@ class Animator:
     """
 
     def __init__(self, config: ModelConfig, networks: dict[str, nnx.Module]):
-        missing = [name for name in REQUIRED if name not in networks]
-        if missing:
+        if config.lacking:
             raise ValueError(
-                f"this model (family {config.family}) has no {', '.join(missing)}, "
-                f"and animating takes {', '.join(REQUIRED)}: convert a whole published system, or train one"
+                f"this model (family {config.family}) has no {config.lacking}, which animating takes: "
+                "convert a whole published system, or train one"
             )
-        split = {name: nnx.split(networks[name]) for name in REQUIRED}
+        split = {name: nnx.split(network) for name, network in networks.items()}
         self.config = config
         self.weights: Weights = {name: state for name, (_, state) in split.items()}
         self._graphs = {name: graph for name, (graph, _) in split.items()}
@@ -82,14 +80,14 @@ class Animator:
         if jnp.dtype(dtype).name not in DTYPES:
             raise ValueError(f"dtype is {jnp.dtype(dtype).name}, expected one of {', '.join(DTYPES)}")
         policy = Policy(dtype=dtype, attention=attention)
-        names = [name for name in REQUIRED if name in config.networks]
+        names = config.networks if not config.lacking else ()  # of a part of a system, none is loaded in vain
         return cls(config, {name: load_network(folder, name, dtype=dtype, policy=policy) for name in names})
 
     def with_inference(self, **changes: Any) -> "Animator":
         """The same weights, run by other values of `config.inference`'s fields."""
         inference = dataclasses.replace(self.config.inference, **changes)
         config = dataclasses.replace(self.config, inference=inference)
-        return Animator(config, {name: nnx.merge(self._graphs[name], self.weights[name]) for name in REQUIRED})
+        return Animator(config, {name: nnx.merge(graph, self.weights[name]) for name, graph in self._graphs.items()})
 
     def __call__(
         self,
@@ -172,9 +170,8 @@ class Animator:
 
         image = load_image(reference)
         pixels = preprocess.vae_pixels(preprocess.reference_frame(image, height, width, resize, inference))
-        clip_pixels = preprocess.clip_pixels(
-            image, needed(self.config.image_encoder, "image encoder").image_size, inference
-        )
+        encoder = self.config.image_encoder
+        clip_pixels = None if encoder is None else preprocess.clip_pixels(image, encoder.image_size, inference)
         pose = retarget_pose(self._pose(pose), image, retarget, reference_pose)
         drawn = preprocess.pose_frames(pose, height, width, resize, inference, num_frames)
 

@@ -14,7 +14,15 @@ from aa_jax.models.config import CLIPVisionConfig, PoseGuiderConfig, UNetConfig,
 
 FORMAT = 1
 Family = Literal["aa_jax", "moore", "novita", "musepose", "open", "sd", "animatediff"]
-NETWORKS = ("denoising_unet", "reference_unet", "unet", "motion_module", "pose_guider", "vae", "image_encoder")
+NETWORKS = (
+    "denoising_unet", "reference_unet", "controlnet", "unet", "motion_module", "pose_guider", "vae", "image_encoder",
+)  # fmt: skip
+NEEDED = ("denoising_unet", "pose_guider", "vae")
+"""What animating and training take,"""
+APPEARANCE = ("reference_unet", "controlnet", "image_encoder")
+"""and of these one or more, to see the reference with."""
+# Fields of the denoising UNet that the networks beside it have too.
+SHARED = ("in_channels", "block_out_channels", "layers_per_block", "attention_levels", "cross_attention_dim")
 T = TypeVar("T")
 
 
@@ -87,6 +95,7 @@ class ModelConfig:
 
     Attributes:
       family: the published system, or "aa_jax" for weights trained here.
+      controlnet: sees the reference instead of or besides ReferenceNet and image encoder (the paper's ablation).
       unet: plain SD-1.5 UNet (family "sd").
       motion_module: temporal layers alone, described by the UNet that they go into (family "animatediff").
     """
@@ -94,6 +103,7 @@ class ModelConfig:
     family: Family = "aa_jax"
     denoising_unet: UNetConfig | None = None
     reference_unet: UNetConfig | None = None
+    controlnet: UNetConfig | None = None
     unet: UNetConfig | None = None
     motion_module: UNetConfig | None = None
     pose_guider: PoseGuiderConfig | None = None
@@ -118,6 +128,14 @@ class ModelConfig:
         return tuple(name for name in NETWORKS if getattr(self, name) is not None)
 
     @property
+    def lacking(self) -> str:
+        """What animating and training take and is not there, in words; empty where all is."""
+        missing = [name for name in NEEDED if getattr(self, name) is None]
+        if all(getattr(self, name) is None for name in APPEARANCE):
+            missing.append(" or ".join(APPEARANCE))
+        return ", ".join(missing)
+
+    @property
     def downscale(self) -> int:
         """Pixels, per side, that become one latent: the VAE's, or Stable Diffusion's 8 where there is no VAE."""
         return 8 if self.vae is None else self.vae.downscale
@@ -127,12 +145,12 @@ class ModelConfig:
         unet = self.denoising_unet
         if unet is None:
             return
-        if self.reference_unet is not None:
-            require(
-                self.reference_unet.block_out_channels == unet.block_out_channels,
-                f"reference_unet has channels {self.reference_unet.block_out_channels}, "
-                f"but denoising_unet {unet.block_out_channels}: they must be the same",
-            )
+        for name in ("reference_unet", "controlnet"):
+            other = getattr(self, name)
+            for field in SHARED if other is not None else ():
+                mine, its = getattr(unet, field), getattr(other, field)
+                require(mine == its, f"{name} has {field} {its}, but denoising_unet {mine}: they must be the same")
+            require(other is None or other.motion is None, f"{name}.motion is set, but a {name} sees one image alone")
         if self.image_encoder is not None:
             clip = self.image_encoder
             width = clip.projection_dim if clip.output == "image_embeds" else clip.hidden_size
@@ -156,11 +174,6 @@ class ModelConfig:
             require(
                 latent == unet.out_channels,
                 f"vae has latents of {latent} channels, but denoising_unet gives {unet.out_channels}",
-            )
-            require(
-                self.reference_unet is None or latent == self.reference_unet.in_channels,
-                f"vae has latents of {latent} channels, "
-                f"but reference_unet takes {self.reference_unet and self.reference_unet.in_channels}",
             )
 
     def _check_downscale(self) -> None:

@@ -3,6 +3,7 @@
 Each is a pure function of weights and arrays; the networks' structure and all options are closed over or static.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -95,23 +96,40 @@ class Programs:
         return nnx.merge(self.graphs[name], weights[name])
 
     def _encode_reference(
-        self, weights: Weights, pixels: Float[Array, "1 h w 3"], clip_pixels: Float[Array, "1 s s 3"], *, guided: bool
+        self,
+        weights: Weights,
+        pixels: Float[Array, "1 h w 3"],
+        clip_pixels: Float[Array, "1 s s 3"] | None,
+        *,
+        guided: bool,
     ) -> Conditions:
         """Everything that the denoising UNet needs of the reference, once per clip (ReferenceNet at batch 1 and
-        timestep 0)."""
-        inference = self.config.inference
+        timestep 0). `clip_pixels` may be None where there is no image encoder."""
+        embedding, empty = self._embeddings(weights, clip_pixels)
+        latents = self._network("vae", weights).encode(pixels).mean * self.scaling_factor
+        bank, control = None, None
+        if "reference_unet" in self.graphs:
+            bank = self._network("reference_unet", weights)(latents, embedding)
+            if self.config.inference.bank_dtype == "float16":
+                bank = jax.tree.map(lambda x: x.astype(jnp.float16).astype(x.dtype), bank)
+        if "controlnet" in self.graphs:
+            control = self._network("controlnet", weights).control(latents, embedding)
+        context = jnp.concatenate([empty, embedding]) if guided else embedding
+        conditions = self._network("denoising_unet", weights).condition(context, bank, guided=guided)
+        return dataclasses.replace(conditions, control=control)
+
+    def _embeddings(
+        self, weights: Weights, clip_pixels: Float[Array, "1 s s 3"] | None
+    ) -> tuple[Float[Array, "1 1 d"], Float[Array, "1 1 d"]]:
+        """Of the reference, and the unconditional one."""
+        if clip_pixels is None or "image_encoder" not in self.graphs:
+            empty = jnp.zeros((1, 1, needed(self.config.denoising_unet, "denoising UNet").cross_attention_dim))
+            return empty, empty
         encode_image = self._network("image_encoder", weights)
         embedding = encode_image(clip_pixels)[:, None]
-        latents = self._network("vae", weights).encode(pixels).mean * self.scaling_factor
-        bank = self._network("reference_unet", weights)(latents, embedding)
-        if inference.bank_dtype == "float16":
-            bank = jax.tree.map(lambda x: x.astype(jnp.float16).astype(x.dtype), bank)
-        if guided:
-            empty = jnp.zeros_like(embedding)
-            if inference.unconditional_embedding == "zero_image":
-                empty = encode_image(jnp.zeros_like(clip_pixels))[:, None]
-            embedding = jnp.concatenate([empty, embedding])
-        return self._network("denoising_unet", weights).condition(embedding, bank, guided=guided)
+        if self.config.inference.unconditional_embedding == "zeros":
+            return embedding, jnp.zeros_like(embedding)
+        return embedding, encode_image(jnp.zeros_like(clip_pixels))[:, None]
 
     def _encode_poses(self, weights: Weights, frames: Float[Array, "t h w 3"]) -> Float[Array, "t h2 w2 c"]:
         return self._network("pose_guider", weights)(frames)
@@ -135,14 +153,20 @@ class Programs:
         schedule = options.pop("schedule")
         timesteps = sampler.tables(schedule, num_inference_steps).timesteps
         time_embeddings = unet.embed_time(jnp.asarray(timesteps))
+        if conditions.control is not None:
+            controlnet = self._network("controlnet", weights)
+            control_times = controlnet.embed_time(jnp.asarray(timesteps))
 
         def denoise(latents, frames, step, guided):
-            pose = poses[frames]
+            pose, residuals = poses[frames], None
+            if conditions.control is not None:
+                residuals = controlnet(latents, control_times[step][None], conditions.control)
             prediction = unet(
                 latents + pose if self.into_latent else latents,
                 time_embeddings[step][None],
                 conditions if guided else conditions.conditional(),
                 None if self.into_latent else pose,
+                residuals,
             )
             return prediction.astype(latents.dtype)
 

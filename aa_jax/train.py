@@ -12,12 +12,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import jax
 
 from aa_jax import cli
 from aa_jax.models.config import require
-from aa_jax.training.config import load_train_config
+from aa_jax.training.config import StoredDtype, load_train_config
 from aa_jax.training.override import fields, override
 
 
@@ -34,9 +35,15 @@ def parser() -> cli.Parser:
     command.add_argument(
         "--export", type=Path, metavar="DIR", help="write the best checkpoint as a model folder, and stop"
     )
-    command.add_argument("--step", type=int, metavar="N", help="the checkpoint to export")
     command.add_argument("--fields", action="store_true", help="list the configuration's fields, and stop")
     command.add_argument("--quiet", action="store_true", help="print errors only")
+    folder = command.add_argument_group("with --export")
+    folder.add_argument("--step", type=int, metavar="N", help="the checkpoint; default: the best one")
+    folder.add_argument("--store", choices=get_args(StoredDtype), help="dtype of the weights, default float32")
+    folder.add_argument(
+        "--scores", type=Path, nargs="+", metavar="DIR/scores.json", help="what `aa_jax.evaluate` found, for the card"
+    )
+    folder.add_argument("--notes", type=Path, metavar="FILE", help="a text for the card: purpose, limits, licences")
     many = command.add_argument_group("several processes")
     many.add_argument(
         "--distributed", action="store_true",
@@ -56,7 +63,8 @@ def run(args: argparse.Namespace, changes: Sequence[str]) -> None:
             print(f"--{name.replace('_', '-'):50} {kind}")
         return
     require(args.workdir is not None or args.dry_run, "--workdir is not given, expected the folder of the run")
-    require(args.step is None or args.export is not None, "--step is given without --export")
+    for name in ("step", "store", "scores", "notes"):
+        require(args.export is not None or getattr(args, name) is None, f"--{name} is given without --export")
     for name in ("coordinator", "num_processes", "process_id"):
         given = getattr(args, name) is not None
         require(args.distributed or not given, f"--{name.replace('_', '-')} is given without --distributed")
@@ -67,7 +75,8 @@ def run(args: argparse.Namespace, changes: Sequence[str]) -> None:
         jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
     workdir = args.workdir or Path("dry-run")
     if args.export:
-        export_checkpoint(config, workdir, args.export, step=args.step)
+        about = {"dtype": args.store or "float32", "scores": args.scores or (), "notes": args.notes}
+        export_checkpoint(config, workdir, args.export, step=args.step, **about)
         if jax.process_index() == 0 and not args.quiet:
             print(f"written  {args.export}")
         return

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import types
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +25,27 @@ from aa_jax.atomic import new_folder
 from aa_jax.config import ModelConfig
 from aa_jax.models.bundle import abstract_network
 from aa_jax.models.config import Policy
+from aa_jax.network_tensors import check_tensors, fill, network_tensors
 from aa_jax.tensor_file import FileFacts, LazyArray, Tensor, read_tensors, write_tensors
 
 CONFIG, MANIFEST = "config.json", "manifest.json"
 # Stored parts that are not among the networks of `models.bundle`, and what they are built as.
 BUILT_AS = {"unet": "denoising_unet", "motion_module": "denoising_unet"}
-SHOWN = 8
 
 
 def save_model(
-    folder: str | os.PathLike[str], config: ModelConfig, networks: Mapping[str, Mapping[str, Tensor]]
+    folder: str | os.PathLike[str],
+    config: ModelConfig,
+    networks: Mapping[str, Mapping[str, Tensor]],
+    *,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model folder, one tensor in memory at a time; it appears under its name only when it is whole.
 
     Args:
       folder: must not exist, or be empty.
       networks: name of each network in `config.networks` to its tensors, as `network_tensors` gives them.
+      texts: further files, such as a model card, by name.
 
     Raises:
       ValueError: `folder` has something in it, or the networks, keys or shapes are not the configuration's.
@@ -48,6 +53,8 @@ def save_model(
     """
     with new_folder(folder) as partial:
         write_model(partial, config, networks)
+        for name, text in (texts or {}).items():
+            (partial / name).write_text(text, encoding="utf-8")
 
 
 def write_model(
@@ -150,20 +157,8 @@ def build_network(
     where: str = "tensors",
 ) -> nnx.Module:
     """A network of `config`, filled from `tensors` one by one; `where` names them in errors. See `load_network`."""
-    graphdef, state = nnx.split(abstract_network(BUILT_AS.get(name, name), config, policy))
-    variables = {_key(path): variable for path, variable in nnx.to_flat_state(state)}
-    check_tensors(tensors, {key: variable.get_value() for key, variable in variables.items()}, where)
-    for key, variable in variables.items():
-        values = np.asarray(tensors[key])
-        wanted = cast_dtype(key, tensors, dtype)
-        # A copy: the file may be replaced under a map of it.
-        variable.set_value(jax.device_put(values.astype(wanted), may_alias=False))
-    return nnx.merge(graphdef, state)
-
-
-def network_tensors(network: nnx.Module) -> dict[str, Tensor]:
-    """The tensors of a network under the keys of a model folder."""
-    return {_key(path): variable.get_value() for path, variable in nnx.to_flat_state(nnx.state(network))}
+    network = abstract_network(BUILT_AS.get(name, name), config, policy)
+    return nnx.merge(*fill(network, tensors, where, dtype=lambda key: cast_dtype(key, tensors, dtype)))
 
 
 def expected_tensors(name: str, config: Any) -> Mapping[str, jax.ShapeDtypeStruct]:
@@ -194,27 +189,6 @@ def keeps_float32(key: str, keys: Container[str]) -> bool:
     small."""
     parent, _, leaf = key.rpartition(".")
     return leaf in ("scale", "mean", "var", "pe") or leaf == "bias" and f"{parent}.scale" in keys
-
-
-def check_tensors(tensors: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError unless keys and shapes are exactly the expected ones, listing what is not."""
-    missing = [key for key in expected if key not in tensors]
-    extra = [key for key in tensors if key not in expected]
-    shapes = [
-        f"{key} {tuple(tensors[key].shape)} instead of {tuple(leaf.shape)}"
-        for key, leaf in expected.items()
-        if key in tensors and tuple(tensors[key].shape) != tuple(leaf.shape)
-    ]
-    faults = [("missing", missing), ("not expected", extra), ("of another shape", shapes)]
-    parts = [f"{len(found)} {fault}: {listing(found)}" for fault, found in faults if found]
-    if parts:
-        raise ValueError(f"{where} does not fit: {'; '.join(parts)}")
-
-
-def listing(items: Iterable[str]) -> str:
-    """The first few of many names."""
-    items = list(items)
-    return ", ".join(items[:SHOWN]) + (", ..." if len(items) > SHOWN else "")
 
 
 def verify_checksums(folder: str | os.PathLike[str]) -> None:
@@ -266,10 +240,6 @@ def resolve(path_or_hub_id: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(
             f"{path_or_hub_id} is not a local folder and could not be downloaded from the hub: {reason}"
         ) from error
-
-
-def _key(path: tuple[Any, ...]) -> str:
-    return ".".join(map(str, path))
 
 
 def _check_size(path: Path, manifest: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The synthetic characters at two sizes: networks and data that the stages in `configs/characters_*.py` share."""
+"""The synthetic characters: networks and data that the stages in `configs/characters_*.py` share."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from aa_jax.config import InferenceConfig, ModelConfig
 from aa_jax.data.regions import RegionWeights
 from aa_jax.data.sample import SampleConfig
 from aa_jax.data.source import SourceConfig
-from aa_jax.diffusion.schedule import NoiseSchedule
+from aa_jax.diffusion.schedule import NoiseSchedule, PredictionType
 from aa_jax.models.config import CLIPVisionConfig, MotionConfig, PoseGuiderConfig, UNetConfig, VAEConfig
 from aa_jax.pose.draw import DrawStyle
 from aa_jax.training.config import DataConfig, ValidationConfig
@@ -14,7 +14,7 @@ from aa_jax.training.config import DataConfig, ValidationConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
-    """What differs between a GPU and two CPU cores.
+    """What differs between a GPU, an hour of two CPU cores, and the hours of them that the bundled model took.
 
     Attributes:
       height, width: of frames.
@@ -23,8 +23,9 @@ class Preset:
       guider: channels of the pose guider's levels.
       encoder: in CLIP's place; it trains with stage 1.
       num_frames: of the clips.
-      records: where the clips are.
+      records: where the clips are; None renders them when they are asked for, always others.
       runs: folder of the runs.
+      prediction_type: what the denoising UNet predicts, see `NoiseSchedule`.
     """
 
     height: int
@@ -34,8 +35,9 @@ class Preset:
     guider: tuple[int, ...]
     encoder: CLIPVisionConfig
     num_frames: int
-    records: str
+    records: str | None
     runs: str
+    prediction_type: PredictionType = "v_prediction"
 
     def model(self, *, motion: bool = False) -> ModelConfig:
         """All networks."""
@@ -51,7 +53,7 @@ class Preset:
             vae=self.vae,
             image_encoder=self.encoder,
             schedule=NoiseSchedule(
-                beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", rescale_betas_zero_snr=True,
+                beta_schedule="squaredcos_cap_v2", prediction_type=self.prediction_type, rescale_betas_zero_snr=True,
                 timestep_spacing="trailing",
             ),
             inference=InferenceConfig(
@@ -61,9 +63,12 @@ class Preset:
         )  # fmt: skip
 
     def data(self, *, num_workers: int = 0, **sample: object) -> DataConfig:
-        """The prepared characters; `sample` are fields of `SampleConfig`."""
+        """The characters; `sample` are fields of `SampleConfig`."""
+        rendered = SourceConfig(
+            kind="synthetic", num_clips=100_000, num_frames=self.num_frames, height=self.height, width=self.width
+        )
         return DataConfig(
-            source=SourceConfig(kind="records", path=self.records),
+            source=rendered if self.records is None else SourceConfig(kind="records", path=self.records),
             num_workers=num_workers,
             sample=SampleConfig(
                 height=self.height,
@@ -122,3 +127,12 @@ CPU = Preset(
     records="data/characters_cpu",
     runs="runs/characters_cpu",
 )  # fmt: skip
+
+BUNDLED = dataclasses.replace(
+    CPU,
+    unet=dataclasses.replace(CPU.unet, block_out_channels=(64, 128)),
+    records=None,
+    runs="runs/characters_bundled",
+    # Of twelve noisy channels, small networks learn the image much sooner than the noise.
+    prediction_type="sample",
+)

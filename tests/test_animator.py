@@ -113,5 +113,5 @@ def test_bfloat16_is_near_float32(animator, moore_folder, scene):
 
 def test_models_without_a_network(animator):
     config = dataclasses.replace(animator.config, vae=None)
-    with pytest.raises(ValueError, match="has no denoising_unet"):
+    with pytest.raises(ValueError, match="has no vae, which animating takes"):
         Animator(config, {})

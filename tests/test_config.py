@@ -92,7 +92,7 @@ def test_inference_values_out_of_range(changes, message):
         ({"image_encoder": CLIPVisionConfig(output="pooler_output")}, "embeddings of 1024 channels"),
         ({"vae": VAEConfig(latent_channels=16)}, "latents of 16 channels"),
         ({"denoising_unet": UNetConfig(out_channels=8)}, "latents of 4 channels, but denoising_unet gives 8"),
-        ({"reference_unet": UNetConfig(in_channels=8)}, "latents of 4 channels, but reference_unet takes 8"),
+        ({"reference_unet": UNetConfig(in_channels=8)}, "reference_unet has in_channels 8, but denoising_unet 4"),
         ({"reference_unet": UNetConfig(block_out_channels=(32, 64, 96, 96))}, "they must be the same"),
         ({"vae": VAEConfig(block_out_channels=(128, 256, 512))}, r"\(controlnet\) downscales by 8, but vae by 4"),
         (

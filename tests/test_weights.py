@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from aa_jax.atomic import new_folder
 from aa_jax.config import ModelConfig
 from aa_jax.models.config import CLIPVisionConfig, Policy, PoseGuiderConfig, VAEConfig
+from aa_jax.network_tensors import network_tensors
 from aa_jax.tensor_file import write_tensors
 from aa_jax.weights import (
     build_network,
@@ -23,7 +24,6 @@ from aa_jax.weights import (
     load_config,
     load_manifest,
     load_network,
-    network_tensors,
     resolve,
     save_model,
     verify_checksums,

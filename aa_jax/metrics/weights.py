@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ from aa_jax.metrics.networks.inception import InceptionV3
 from aa_jax.metrics.networks.lpips import LPIPS
 from aa_jax.metrics.networks.resnet3d import ResNet3D
 from aa_jax.metrics.networks.vgg import vgg16
+from aa_jax.network_tensors import fill, network_tensors
 from aa_jax.tensor_file import Tensor, read_metadata, read_tensors
 
 Kind = Literal["lpips-alex", "lpips-vgg", "inception", "i3d", "resnet3d"]
@@ -73,10 +74,9 @@ def file_name(kind: Kind) -> str:
     return f"{kind.replace('-', '_')}.safetensors"
 
 
-def expected_tensors(kind: Kind) -> dict[str, jax.ShapeDtypeStruct]:
+def expected_tensors(kind: Kind) -> dict[str, Any]:
     """Keys, shapes and dtypes of a network's file."""
-    state = nnx.state(nnx.eval_shape(NETWORKS[kind]))
-    return {key: variable.get_value() for key, variable in _variables(state).items()}
+    return network_tensors(nnx.eval_shape(NETWORKS[kind]))
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -117,16 +117,7 @@ def load_metric_network(folder: str | os.PathLike[str], kind: Kind) -> MetricNet
         )
     if metadata.get("sha256") != tensors_sha256(tensors):
         raise ValueError(f"{path} is damaged: its tensors are not those of its checksum: convert it again")
-    graphdef, state = nnx.split(nnx.eval_shape(NETWORKS[kind]))
-    variables = _variables(state)
-    wrong = set(variables) ^ set(tensors) or {
-        key for key, variable in variables.items() if variable.get_value().shape != tensors[key].shape
-    }
-    if wrong:
-        raise ValueError(f"{path} does not fit {kind}, by {min(wrong)} and {len(wrong) - 1} more: convert it again")
-    for key, variable in variables.items():
-        # A copy: the file may be replaced under a map of it.
-        variable.set_value(jax.device_put(np.asarray(tensors[key]), may_alias=False))
+    graphdef, state = fill(nnx.eval_shape(NETWORKS[kind]), tensors, f"{path}, as {kind},")
     jitted = jax.jit(lambda state, *inputs: nnx.merge(graphdef, state)(*inputs))
     return MetricNetwork(
         kind=kind,
@@ -134,7 +125,3 @@ def load_metric_network(folder: str | os.PathLike[str], kind: Kind) -> MetricNet
         sha256=metadata["sha256"],
         sources=json.loads(metadata["sources"]),
     )
-
-
-def _variables(state: nnx.State) -> dict[str, nnx.Variable]:
-    return {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}

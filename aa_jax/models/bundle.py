@@ -8,6 +8,7 @@ from flax import nnx
 
 from aa_jax.models.clip_vision import CLIPVisionModelWithProjection
 from aa_jax.models.config import Policy
+from aa_jax.models.controlnet import ControlNet
 from aa_jax.models.denoising_unet import DenoisingUNet
 from aa_jax.models.pose_guider import PoseGuider
 from aa_jax.models.reference_net import ReferenceNet
@@ -16,6 +17,7 @@ from aa_jax.models.vae import AutoencoderKL
 NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "reference_unet": ReferenceNet,
     "denoising_unet": DenoisingUNet,
+    "controlnet": ControlNet,
     "pose_guider": PoseGuider,
     "vae": AutoencoderKL,
     "image_encoder": CLIPVisionModelWithProjection,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from aa_jax.models.config import Policy, UNetConfig
 from aa_jax.models.layers import GroupNorm, conv
 from aa_jax.models.transformer import Conditions
-from aa_jax.models.unet import UNet
+from aa_jax.models.unet import Residuals, UNet
 
 
 class DenoisingUNet(UNet):
@@ -29,6 +29,7 @@ class DenoisingUNet(UNet):
         time_embedding: Float[Array, "r d"],
         conditions: Conditions,
         pose: Float[Array, "b t h w d"] | None = None,
+        residuals: Residuals | None = None,
     ) -> Float[Array, "rb t h w c"]:
         """One evaluation.
 
@@ -37,9 +38,10 @@ class DenoisingUNet(UNet):
           time_embedding: from `embed_time`, one row or as many as `sample`.
           conditions: from `condition`.
           pose: pose features to add to conv_in's output.
+          residuals: a ControlNet's, for the conditional rows.
 
         Returns:
           A prediction per row; of guided `conditions`, all unconditional ones and then all conditional ones.
         """
-        x, _ = self.trunk(sample, time_embedding, conditions, pose)
+        x, _ = self.trunk(sample, time_embedding, conditions, pose, residuals)
         return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))

@@ -98,8 +98,22 @@ def _without(reference: KeysValues, dropped: Bool[Array, " r"], own: KeysValues)
     return keys, values
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Control:
+    """What a ControlNet needs of the reference.
+
+    Attributes:
+      hint: features of its latents, which are added to those of the noisy ones.
+      context: as in `Conditions`.
+    """
+
+    hint: Float[Array, "r 1 h w d"]
+    context: dict[str, Float[Array, "r 1 c"] | KeysValues]
+
+
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["context", "reference", "dropped"], meta_fields=["fork"]
+    jax.tree_util.register_dataclass, data_fields=["context", "reference", "dropped", "control"], meta_fields=["fork"]
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conditions:
@@ -115,12 +129,14 @@ class Conditions:
         evaluation are one, from there the rows are twice as many, unconditional ones first, which see no reference.
         None without guidance.
       dropped: rows of the reference that are not seen, in training; None where all are.
+      control: for the ControlNet, where the model has one.
     """
 
     context: dict[str, Float[Array, "r 1 c"] | KeysValues]
     reference: dict[str, KeysValues]
     fork: str | None = None
     dropped: Bool[Array, " r"] | None = None
+    control: Control | None = None
 
     def conditional(self) -> "Conditions":
         """The conditional half alone."""

@@ -1,4 +1,4 @@
-"""The UNet of SD-1.5 from its blocks up, as ReferenceNet and the denoising UNet share it."""
+"""The UNet of SD-1.5 from its blocks up, as ReferenceNet, ControlNet and the denoising UNet share it."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -17,6 +17,8 @@ from aa_jax.models.transformer import Conditions, Transformer2DModel
 T = TypeVar("T")
 Features = dict[str, Float[Array, "r k c"]]
 """The feature bank: per attention site the normed tokens that go into self-attention."""
+Residuals = list[Float[Array, "b t h2 w2 d"]]
+"""A ControlNet's result: what is added to each skip connection in order, and to the mid block's output."""
 
 
 def rematerialised(function: Callable[..., T], remat: Remat) -> Callable[..., T]:
@@ -211,8 +213,8 @@ class UpBlock(UNetBlock):
         return x, skips, features
 
 
-class UNet(nnx.Module):
-    """Everything of the UNet but its last norm and convolution."""
+class UNetEncoder(nnx.Module):
+    """The UNet's first half, as far as the mid block."""
 
     def __init__(self, config: UNetConfig, *, policy: Policy, rngs: nnx.Rngs):
         channels = config.block_out_channels
@@ -234,28 +236,15 @@ class UNet(nnx.Module):
             ]
         )
         self.mid_block = MidBlock(channels[-1], config, policy=policy, rngs=rngs)
-        self.up_blocks = nnx.List(
-            [
-                UpBlock(
-                    channels[min(level + 1, levels - 1)],
-                    channels[max(level - 1, 0)],
-                    channels[level],
-                    config,
-                    attention=config.attention_levels[level],
-                    last=level == 0,
-                    policy=policy,
-                    rngs=rngs,
-                )
-                for level in reversed(range(levels))
-            ]
-        )
+
+    def named_blocks(self) -> list[tuple[str, nnx.Module]]:
+        """Every block with its name, in the order of the forward pass."""
+        down = [(f"down_blocks.{i}", block) for i, block in enumerate(self.down_blocks)]
+        return [*down, ("mid_block", self.mid_block)]
 
     def sites(self) -> Iterator[tuple[str, Transformer2DModel]]:
         """Every attention site with its name, in the order of the forward pass."""
-        named: list[tuple[str, nnx.Module]] = [(f"down_blocks.{i}", block) for i, block in enumerate(self.down_blocks)]
-        named += [("mid_block", self.mid_block)]
-        named += [(f"up_blocks.{i}", block) for i, block in enumerate(self.up_blocks)]
-        for name, block in named:
+        for name, block in self.named_blocks():
             for index, site in enumerate(getattr(block, "attentions", ())):
                 yield f"{name}.attentions.{index}", site
 
@@ -280,17 +269,10 @@ class UNet(nnx.Module):
         """Time embeddings of many timesteps at once."""
         return self.time_embedding(timesteps)
 
-    def trunk(
-        self,
-        sample: Float[Array, "b t h w c"],
-        time_embedding: Float[Array, "r d"],
-        conditions: Conditions,
-        pose: Float[Array, "b t h w d"] | None = None,
-    ) -> tuple[Float[Array, "b t h w d"], Features]:
-        """Run conv_in to the last up block. `pose` is added to conv_in's output. A guided evaluation gives 2 b rows."""
-        x = self.conv_in(sample)
-        if pose is not None:
-            x = x + pose
+    def encode(
+        self, x: Float[Array, "b t h w c"], time_embedding: Float[Array, "r d"], conditions: Conditions
+    ) -> tuple[Float[Array, "b t h w d"], list[Array], Features]:
+        """From conv_in's output to the mid block's: that, the skip connections in order, and the features."""
         skips = [x]
         features: Features = {}
         for level, block in enumerate(self.down_blocks):
@@ -300,7 +282,54 @@ class UNet(nnx.Module):
         if conditions.fork:
             skips = [skip if len(skip) == len(x) else jnp.concatenate([skip, skip]) for skip in skips]
         x, found = self.mid_block(x, time_embedding, "mid_block", conditions)
-        features |= found
+        return x, skips, features | found
+
+
+class UNet(UNetEncoder):
+    """Everything of the UNet but its last norm and convolution."""
+
+    def __init__(self, config: UNetConfig, *, policy: Policy, rngs: nnx.Rngs):
+        super().__init__(config, policy=policy, rngs=rngs)
+        channels = config.block_out_channels
+        levels = len(channels)
+        self.up_blocks = nnx.List(
+            [
+                UpBlock(
+                    channels[min(level + 1, levels - 1)],
+                    channels[max(level - 1, 0)],
+                    channels[level],
+                    config,
+                    attention=config.attention_levels[level],
+                    last=level == 0,
+                    policy=policy,
+                    rngs=rngs,
+                )
+                for level in reversed(range(levels))
+            ]
+        )
+
+    def named_blocks(self) -> list[tuple[str, nnx.Module]]:
+        """See `UNetEncoder`."""
+        return [*super().named_blocks(), *[(f"up_blocks.{i}", block) for i, block in enumerate(self.up_blocks)]]
+
+    def trunk(
+        self,
+        sample: Float[Array, "b t h w c"],
+        time_embedding: Float[Array, "r d"],
+        conditions: Conditions,
+        pose: Float[Array, "b t h w d"] | None = None,
+        residuals: Residuals | None = None,
+    ) -> tuple[Float[Array, "b t h w d"], Features]:
+        """Run conv_in to the last up block. `pose` is added to conv_in's output, `residuals` to the skip connections
+        and the mid block's output. A guided evaluation gives 2 b rows, of which the unconditional ones get none."""
+        x = self.conv_in(sample)
+        if pose is not None:
+            x = x + pose
+        x, skips, features = self.encode(x, time_embedding, conditions)
+        if residuals is not None:
+            *skips, x = [
+                own.at[len(own) - len(more) :].add(more) for own, more in zip([*skips, x], residuals, strict=True)
+            ]
         for level, up_block in enumerate(self.up_blocks):
             x, skips, found = up_block(x, skips, time_embedding, f"up_blocks.{level}", conditions)
             features |= found

@@ -25,7 +25,7 @@ class AutoencoderObjective:
     """Reconstruction + KL + perceptual distance.
 
     Attributes:
-      reconstruction: "l1" or "l2" of pixels in [-1, 1].
+      reconstruction: "l1" or "l2" of pixels in [-1, 1], counted by the weights of regions where samples have them.
       kl_weight: of the divergence from a standard normal, summed over an image's latents and divided by its pixels'
         values, as the reconstruction is.
       perceptual_weight: of LPIPS by VGG-16 (arXiv 1801.03924); 0 does without.
@@ -90,6 +90,8 @@ class AutoencoderLoss:
         found = vae.decode(rearrange(latents, "b t h w c -> (b t) h w c")).astype(jnp.float32)
         errors = found.reshape(images.shape) - images
         size = jnp.abs(errors) if self.objective.reconstruction == "l1" else jnp.square(errors)
+        if "weight" in batch:
+            size = size * _pixel_weights(batch["weight"].astype(jnp.float32), images.shape)
         reconstruction = size.mean(axis=(1, 2, 3, 4))
         variance = jnp.exp(posterior.log_variance)
         divergence = (jnp.square(posterior.mean) + variance - 1 - posterior.log_variance).sum(axis=(1, 2, 3, 4)) / 2
@@ -101,6 +103,15 @@ class AutoencoderLoss:
             parts["perceptual"] = distances.reshape(len(keys), -1).mean(axis=1)
             total = total + self.objective.perceptual_weight * parts["perceptual"]
         return Losses(total=total, parts=parts)
+
+
+def _pixel_weights(weight: Float[Array, "b t h2 w2"], shape: tuple[int, ...]) -> Float[Array, "b n h w 1"]:
+    """The weights of latent places at the pixels of a sample's images, 1 on average over each target; the references,
+    which come first, have none."""
+    b, n, h, w, _ = shape
+    weight = weight / weight.mean(axis=(2, 3), keepdims=True)
+    pixels = jnp.repeat(jnp.repeat(weight, h // weight.shape[2], axis=2), w // weight.shape[3], axis=3)
+    return jnp.concatenate([jnp.ones((b, n - weight.shape[1], h, w)), pixels], axis=1)[..., None]
 
 
 def latent_scale(networks: Networks, params: Params, batch: Batch) -> Float[Array, ""]:

@@ -20,8 +20,8 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from aa_jax.atomic import StrPath, cannot_write
 from aa_jax.closing import Closing
+from aa_jax.network_tensors import check_tensors, listing
 from aa_jax.training.state import TrainState
-from aa_jax.weights import check_tensors, listing
 
 STATE, FROZEN, SCORE = "state", "frozen", "score"
 

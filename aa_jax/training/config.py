@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from aa_jax import preprocess
 from aa_jax.atomic import StrPath
-from aa_jax.config import ModelConfig, build
+from aa_jax.config import APPEARANCE, NEEDED, ModelConfig, build
 from aa_jax.data.sample import SampleConfig
 from aa_jax.data.source import SourceConfig
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS, Remat, require
@@ -18,7 +18,8 @@ from aa_jax.training.autoencoder import AutoencoderObjective
 from aa_jax.training.objective import Objective
 
 Dtype = Literal["float32", "bfloat16"]
-DENOISING = ("denoising_unet", "reference_unet", "pose_guider", "vae", "image_encoder")
+StoredDtype = Literal["float32", "float16", "bfloat16"]
+TRAINABLE = (*NEEDED, *APPEARANCE)
 
 
 def _check(config: Any, where: str = "", **least: float) -> None:
@@ -41,6 +42,7 @@ class Start:
         those start anew.
       denoising_unet: or an SD-1.5 UNet (`tools.convert_weights sd`).
       reference_unet: likewise.
+      controlnet: a folder with one.
       motion_module: temporal layers (`tools.convert_weights animatediff`).
       pose_guider: a folder with one; None and no `model`: at random, its last projection zero (section 4.1).
       vae: a folder with one.
@@ -51,6 +53,7 @@ class Start:
     model: str | None = None
     denoising_unet: str | None = None
     reference_unet: str | None = None
+    controlnet: str | None = None
     motion_module: str | None = None
     pose_guider: str | None = None
     vae: str | None = None
@@ -247,8 +250,8 @@ class TrainConfig:
             self.batch_size % accumulation == 0,
             f"batch_size {self.batch_size} does not divide into optimizer.accumulation {accumulation} parts",
         )
-        strange = [name for name in self.model.networks if name not in DENOISING]
-        require(not strange, f"model.{' and model.'.join(strange)} is set, and training takes {', '.join(DENOISING)}")
+        strange = [name for name in self.model.networks if name not in TRAINABLE]
+        require(not strange, f"model.{' and model.'.join(strange)} is set, and training takes {', '.join(TRAINABLE)}")
         if self.autoencoder is None:
             self._check_denoising()
         else:
@@ -262,22 +265,21 @@ class TrainConfig:
             )
 
     def _check_denoising(self) -> None:
-        missing = [name for name in DENOISING if getattr(self.model, name) is None]
-        require(not missing, f"model.{' and model.'.join(missing)} is none, and training takes {', '.join(DENOISING)}")
-        sample, unet, reference, encoder, vae = (
-            self.data.sample, self.model.denoising_unet, self.model.reference_unet, self.model.image_encoder,
-            self.model.vae,
+        require(not self.model.lacking, f"the model has no {self.model.lacking}, which training takes")
+        sample, unet, vae, encoder = (
+            self.data.sample, self.model.denoising_unet, self.model.vae, self.model.image_encoder,
         )  # fmt: skip
-        assert unet is not None and reference is not None and encoder is not None and vae is not None
+        assert unet is not None and vae is not None
+        require(encoder is not None or self.data.cache is None, "data.cache holds embeddings, and there is no encoder")
+        taken = sample.clip_size if encoder is None else encoder.image_size
         require(
-            sample.clip_size == encoder.image_size,
-            f"data.sample.clip_size is {sample.clip_size}, but the image encoder takes {encoder.image_size} pixels",
+            sample.clip_size == taken,
+            f"data.sample.clip_size is {sample.clip_size}, but the image encoder takes {taken} pixels",
         )
         require(
             sample.latent_downscale == vae.downscale,
             f"data.sample.latent_downscale is {sample.latent_downscale}, but the VAE's is {vae.downscale}",
         )
-        require(reference.motion is None, "model.reference_unet.motion is set, but a ReferenceNet sees one image alone")
         require(
             unet.motion is not None or self.start.motion_module is None,
             "start.motion_module is set, but model.denoising_unet.motion is none: there are no temporal layers to fill",

@@ -1,29 +1,45 @@
 """A run's weights as a model folder."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
 
 from aa_jax.atomic import StrPath
 from aa_jax.config import ModelConfig
 from aa_jax.tensor_file import Tensor
+from aa_jax.training.card import CARD
 from aa_jax.training.lora import merge_lora
 from aa_jax.training.networks import Networks
 from aa_jax.training.state import Params
-from aa_jax.weights import save_model
+from aa_jax.weights import cast_dtype, save_model
+
+Card = Callable[[Mapping[str, int]], str]
 
 
-def export(folder: StrPath, model: ModelConfig, networks: Networks, params: Params) -> None:
+def export(
+    folder: StrPath,
+    model: ModelConfig,
+    networks: Networks,
+    params: Params,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    card: Card | None = None,
+) -> None:
     """Write a model folder, from the first of several processes.
 
     Args:
       folder: must not exist, or be empty.
       params: of all networks; low-rank changes are added to their kernels.
+      dtype: that weights are stored in, those of norms aside.
+      card: makes the model card from the number of parameters of each network.
 
     Raises:
       ValueError: there is something in `folder`.
@@ -31,7 +47,13 @@ def export(folder: StrPath, model: ModelConfig, networks: Networks, params: Para
     """
     whole = {key: on_host(value) for key, value in merge_lora(params).items()}
     if jax.process_index() == 0:
-        save_model(folder, model, {name: of_network(whole, name) for name in networks.graphs})
+        tensors = {name: _cast(of_network(whole, name), dtype) for name in networks.graphs}
+        sizes = {name: sum(math.prod(tensor.shape) for tensor in each.values()) for name, each in tensors.items()}
+        save_model(folder, model, tensors, texts={CARD: card(sizes)} if card else None)
+
+
+def _cast(tensors: Mapping[str, Tensor], dtype: DTypeLike) -> dict[str, Any]:
+    return {key: np.asarray(tensor).astype(cast_dtype(key, tensors, dtype)) for key, tensor in tensors.items()}
 
 
 def of_network(params: Mapping[str, Any], name: str) -> dict[str, Tensor]:

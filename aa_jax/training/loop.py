@@ -1,13 +1,15 @@
 """A run from its first step, or from where it stopped, to its last."""
 
 import contextlib
+import functools
 import itertools
+import json
 import math
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from jax.experimental import multihost_utils
 from aa_jax.data.pipeline import Samples, load
 from aa_jax.data.sample import Sample
 from aa_jax.models.config import require
+from aa_jax.network_tensors import listing
 from aa_jax.sharding import make_mesh
 from aa_jax.training.autoencoder import latent_scale
+from aa_jax.training.card import model_card, stages
 from aa_jax.training.checkpoint import Checkpoints
-from aa_jax.training.config import TrainConfig, to_dict
+from aa_jax.training.config import StoredDtype, TrainConfig, to_dict
 from aa_jax.training.export import export, with_scale
 from aa_jax.training.flops import peak_flops
 from aa_jax.training.log import Progress, RunLog, describe_run
@@ -30,7 +34,6 @@ from aa_jax.training.plan import check_memory, format_plan, with_memory
 from aa_jax.training.setup import Setup, check_batch, open_clips, samples_of, set_up
 from aa_jax.training.state import TrainState
 from aa_jax.training.validation import Validator, score
-from aa_jax.weights import listing
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
 # Images whose latents tell a VAE's scaling factor.
@@ -93,7 +96,7 @@ def train(
         with log or contextlib.nullcontext(), _progress(setup, plan, done, disable=quiet or not main) as bar:
             state = run.steps(state, itertools.chain([first], batches), bar)
         if int(state.step) == config.steps:
-            _export_final(setup, state, workdir / MODEL)
+            _export_final(setup, state, workdir)
             say(f"written  {workdir / MODEL}")
         else:
             say(f"stopped at step {int(state.step)}, which is saved: the same command goes on from there")
@@ -170,27 +173,47 @@ class Run:
         self.checkpoints.save(state, metrics=figures or None, score=score(figures) if figures else None)
 
 
-def export_checkpoint(config: TrainConfig, workdir: Path, folder: Path, *, step: int | None = None) -> None:
-    """Write a checkpoint of a run as a model folder: the best one by default, averaged weights where there are any.
+def export_checkpoint(
+    config: TrainConfig,
+    workdir: Path,
+    folder: Path,
+    *,
+    step: int | None = None,
+    dtype: StoredDtype = "float32",
+    scores: Sequence[Path] = (),
+    notes: Path | None = None,
+) -> None:
+    """Write a checkpoint of a run as a model folder with its card: the best one by default, averaged weights where
+    there are any.
+
+    Args:
+      dtype: that weights are stored in, those of norms aside.
+      scores: what `aa_jax.evaluate` wrote, for the card: scores.json in folders, by which they are named there.
+      notes: a text for the card.
 
     Raises:
-      FileNotFoundError: there is no checkpoint.
+      FileNotFoundError: there is no checkpoint, or a file for the card is missing.
       ValueError: the checkpoint is not of this configuration, or `folder` has something in it.
     """
+    found = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in scores}
+    text = "" if notes is None else notes.read_text(encoding="utf-8")
     mesh = make_mesh(config.compute.fsdp)
     check_batch(config, mesh)
     setup = set_up(config, mesh, next(_batches(config)))
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         state = checkpoints.restore(setup.abstract, checkpoints.best() if step is None else step)
-    _export(setup, state, folder)
+    _export(setup, state, workdir, folder, dtype=dtype, scores=found, notes=text)
 
 
-def _export(setup: Setup, state: TrainState, folder: Path) -> None:
+def _export(
+    setup: Setup, state: TrainState, workdir: Path, folder: Path, *, dtype: StoredDtype = "float32", **told: Any
+) -> None:
     model, params = setup.config.model, state.best
     if setup.config.autoencoder is not None:
         scale = jax.jit(lambda params, batch: latent_scale(setup.networks, merge_lora(params), batch))
         model = with_scale(model, float(scale(params, setup.put_batch(_first_references(setup.config)))))
-    export(folder, model, setup.networks, params)
+    card = functools.partial(model_card, model, runs=stages(workdir), **told)
+    export(folder, model, setup.networks, params, dtype=dtype, card=card)
 
 
 def _first_references(config: TrainConfig) -> Sample:
@@ -200,10 +223,11 @@ def _first_references(config: TrainConfig) -> Sample:
     return {"reference": np.concatenate([batch["reference"] for batch in batches])}
 
 
-def _export_final(setup: Setup, state: TrainState, folder: Path) -> None:
+def _export_final(setup: Setup, state: TrainState, workdir: Path) -> None:
+    folder = workdir / MODEL
     if jax.process_index() == 0 and folder.exists():  # of a run that was continued
         shutil.rmtree(folder)
-    _export(setup, state, folder)
+    _export(setup, state, workdir, folder)
 
 
 def _batches(config: TrainConfig, first_step: int = 0) -> Iterator[Sample]:

@@ -17,6 +17,7 @@ from aa_jax.data.encode_frames import EMBEDDING, MOMENTS
 from aa_jax.diffusion.schedule import NoiseSchedule
 from aa_jax.models.clip_vision import clip_pixels
 from aa_jax.models.config import VAEConfig, needed, require
+from aa_jax.models.controlnet import without
 from aa_jax.models.precision import widen
 from aa_jax.models.vae import DiagonalGaussian, symmetric
 from aa_jax.training.networks import Networks
@@ -92,7 +93,7 @@ class DenoisingLoss:
     """The loss of both stages of the paper (section 4.1).
 
     Attributes:
-      networks: all five.
+      networks: all of the model's.
       model: their configuration, with the noise schedule and the unconditional embedding.
       objective: see there.
       clip: the targets of a sample are consecutive frames, which share a timestep and see each other through the
@@ -174,8 +175,10 @@ class DenoisingLoss:
         dropped: Bool[Array, " b"] | None,
     ) -> Float[Array, "b t h w c"]:
         embedding, unconditional = self._embeddings(params, batch)
-        bank = self.networks.module("reference_unet", params)(self._reference(params, batch), embedding)
-        unet = self.networks.module("denoising_unet", params)
+        networks, reference, bank = self.networks, self._reference(params, batch), None
+        if "reference_unet" in networks.graphs:
+            bank = networks.module("reference_unet", params)(reference, embedding)
+        unet = networks.module("denoising_unet", params)
         context = embedding if dropped is None else jnp.where(dropped[:, None, None], unconditional, embedding)
         conditions = dataclasses.replace(unet.condition(context, bank), dropped=dropped)
         pose = self._pose(params, batch)
@@ -186,7 +189,12 @@ class DenoisingLoss:
             times = timesteps.reshape(-1)
         into_latent = needed(self.model.pose_guider, "pose guider").into_latent
         sample, features = (noisy + pose, None) if into_latent else (noisy, pose)
-        prediction = unet(sample, unet.embed_time(times), conditions, features)
+        residuals = None
+        if "controlnet" in networks.graphs:
+            controlnet = networks.module("controlnet", params)
+            residuals = controlnet(noisy, controlnet.embed_time(times), controlnet.control(reference, embedding))
+            residuals = residuals if dropped is None else without(residuals, dropped)
+        prediction = unet(sample, unet.embed_time(times), conditions, features, residuals)
         return widen(prediction.reshape(len(timesteps), -1, *noisy.shape[2:]))
 
     def _reference(self, params: Params, batch: Batch) -> Float[Array, "b h w c"]:
@@ -199,13 +207,16 @@ class DenoisingLoss:
 
     def _embeddings(self, params: Params, batch: Batch) -> tuple[Float[Array, "b 1 d"], Float[Array, "1 1 d"]]:
         """Of the references, and the unconditional one that inference uses."""
+        if self.model.image_encoder is None:
+            width = needed(self.model.denoising_unet, "denoising UNet").cross_attention_dim
+            return jnp.zeros((len(batch["pose"]), 1, width)), jnp.zeros((1, 1, width))
         encoder = self.networks.module("image_encoder", params)
         cached = batch.get(f"reference_{EMBEDDING}")
         embedding = encoder(clip_pixels(batch["whole_reference"])) if cached is None else cached
         if self.model.inference.unconditional_embedding == "zeros":
             unconditional = jnp.zeros_like(embedding[:1])
         else:
-            size = needed(self.model.image_encoder, "image encoder").image_size
+            size = self.model.image_encoder.image_size
             unconditional = encoder(jnp.zeros((1, size, size, 3)))
         return embedding[:, None], unconditional[:, None]
 

@@ -11,16 +11,19 @@ import numpy as np
 
 from aa_jax.config import ModelConfig
 from aa_jax.models.config import require
+from aa_jax.network_tensors import check_tensors
 from aa_jax.tensor_file import Tensor
 from aa_jax.training.config import Start, TrainConfig
 from aa_jax.training.networks import Networks, random_params
-from aa_jax.weights import check_tensors, keeps_float32, load_config, open_tensors
+from aa_jax.weights import keeps_float32, load_config, open_tensors
 
 # Names under which a folder may hold a network's weights, besides its own.
-ALSO_AS = {"denoising_unet": "unet", "reference_unet": "unet"}
+ALSO_AS = {"denoising_unet": "unet", "reference_unet": "unet", "controlnet": "unet"}
 MOTION = ".motion_modules."
 # Those of an SD UNet that a ReferenceNet has not.
 LAST_LAYERS = ("conv_norm_out.", "conv_out.")
+# Those that a ControlNet has besides an SD UNet's first half, which start anew.
+CONTROL_LAYERS = "controlnet_"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,9 @@ def _of_folder(folder: str, name: str, expected: Mapping[str, jax.ShapeDtypeStru
     tensors = open_tensors(folder, part)
     if part != name and name == "reference_unet":
         tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(LAST_LAYERS)}
+    if part != name and name == "controlnet":
+        expected = {key: leaf for key, leaf in expected.items() if not key.startswith(CONTROL_LAYERS)}
+        tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(("up_blocks.", *LAST_LAYERS))}
     # Stages differ in temporal layers: those of the folder, or of the model, may be without a counterpart.
     moves, expects_motion = (any(MOTION in key for key in keys) for keys in (tensors, expected))
     if moves != expects_motion:

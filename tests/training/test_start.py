@@ -137,6 +137,17 @@ def test_stable_diffusion_s_unet_fills_both(folders, fields):
     assert not params["pose_guider.conv_out.kernel"].any() and params["pose_guider.conv_in.kernel"].any()
 
 
+def test_a_controlnet_starts_as_the_first_half_of_stable_diffusion(folders):
+    config = dataclasses.replace(STAGE1, controlnet=UNET)
+    sources = sources_of(config, model=folders["sd"])
+    stored = open_tensors(folders["sd"], "unet")
+    mine = {key.removeprefix("controlnet."): source for key, source in sources.items() if key.startswith("controlnet.")}
+    new = {key for key, source in mine.items() if source.tensor is None}
+    assert new and all(key.startswith("controlnet_") for key in new) and len(mine) > 2 * len(new)
+    for key in mine.keys() - new:
+        np.testing.assert_array_equal(np.asarray(mine[key].tensor), np.asarray(stored[key]))
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_temporal_layers_of_animatediff(folders, version):
     params = load(run_config(STAGE2, SECOND, model=folders["stage1"], motion_module=folders[version]))

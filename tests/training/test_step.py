@@ -114,6 +114,18 @@ def test_a_perceptual_term(autoencoder, tmp_path):
     assert float(metrics[-1]["perceptual"]) < float(metrics[0]["perceptual"])
 
 
+def test_regions_count_by_their_weights(autoencoder):
+    """Errors left and right of the middle, each alone, are on average the whole; references have no regions."""
+    loss, trained, frozen = autoencoder
+    keys, params = jax.random.split(jax.random.key(0), 2), trained | frozen
+    halves = np.zeros((2, 2, 1, 8, 8), np.float32)
+    halves[0, ..., :4], halves[1, ..., 4:] = 1, 3  # the mean does not count
+    run = jax.jit(lambda data: loss(params, data, keys, keys[0]).parts["reconstruction"])
+    left, right = (run(images(2) | {"weight": half}) for half in halves)
+    np.testing.assert_allclose((left + right) / 2, run(images(2)), rtol=1e-5)
+    assert (np.abs(left - right) > 0.01 * left).all()
+
+
 def test_what_is_not_finite_changes_nothing(autoencoder):
     loss, trained, frozen = autoencoder
 

@@ -9,8 +9,9 @@ import numpy as np
 from aa_jax.config import Family, ModelConfig
 from aa_jax.models.config import MotionConfig, UNetConfig
 from aa_jax.models.temporal import position_table
+from aa_jax.network_tensors import listing
 from aa_jax.tensor_file import LazyArray, Tensor
-from aa_jax.weights import cast_dtype, expected_tensors, listing
+from aa_jax.weights import cast_dtype, expected_tensors
 from tools.convert_weights import detect, families
 from tools.convert_weights.families import FAMILIES, System
 from tools.convert_weights.naming import from_torch, torch_key, torch_shape

@@ -10,8 +10,8 @@ import numpy as np
 
 from aa_jax.atomic import aside
 from aa_jax.metrics.weights import Kind, expected_tensors, file_name, metadata_of
+from aa_jax.network_tensors import check_tensors
 from aa_jax.tensor_file import FileFacts, LazyArray, write_tensors
-from aa_jax.weights import check_tensors
 from tools.convert_weights.naming import torch_key
 from tools.convert_weights.sources import open_source
 

@@ -5,8 +5,8 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 
+from aa_jax.network_tensors import listing
 from aa_jax.tensor_file import LazyArray
-from aa_jax.weights import listing
 from tools.convert_weights.detect import check_kind, describe
 from tools.convert_weights.naming import canonical
 from tools.convert_weights.sources import Source

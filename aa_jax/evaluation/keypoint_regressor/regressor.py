@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from aa_jax.evaluation.keypoint_regressor.network import NUM_POINTS, KeypointNetwork, decode, prepare
+from aa_jax.network_tensors import fill
 from aa_jax.tensor_file import Tensor, read_metadata, read_tensors
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -37,18 +38,8 @@ class KeypointRegressor:
           ValueError: a parameter is missing, of another shape, or unknown.
         """
         self.metadata, self.sha256 = dict(metadata or {}), sha256
-        graphdef, state = nnx.split(nnx.eval_shape(lambda: KeypointNetwork(rngs=nnx.Rngs(0))))
-        variables = variables_of(state)
-        shapes = {key: variable.get_value().shape for key, variable in variables.items()}
-        given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-        wrong = sorted(key for key in shapes | given if shapes.get(key) != given.get(key))
-        if wrong:
-            raise ValueError(
-                f"weights given do not fit the keypoint network, by {wrong[0]} and {len(wrong) - 1} more: "
-                "train them anew with python -m aa_jax.evaluation.keypoint_regressor"
-            )
-        for key, variable in variables.items():
-            variable.set_value(jax.numpy.asarray(np.asarray(tensors[key]), jax.numpy.float32))
+        network = nnx.eval_shape(lambda: KeypointNetwork(rngs=nnx.Rngs(0)))
+        graphdef, state = fill(network, tensors, "the keypoint network", dtype=lambda _: np.float32)
 
         @jax.jit
         def find(state: nnx.State, frames: UInt8[Array, "b h w 3"]) -> Float[Array, "b 18 2"]:
@@ -88,8 +79,3 @@ def load(path: str | os.PathLike[str] = WEIGHTS) -> KeypointRegressor:
         return KeypointRegressor(tensors, metadata, sha256)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def variables_of(state: nnx.State) -> dict[str, nnx.Variable]:
-    """The parameters by their paths with dots."""
-    return {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from aa_jax.data.synthetic.source import Split, SyntheticSource
 from aa_jax.evaluation.keypoint_regressor.degrade import degrade
 from aa_jax.evaluation.keypoint_regressor.network import HEIGHT, WIDTH, KeypointNetwork, prepare
-from aa_jax.evaluation.keypoint_regressor.regressor import variables_of
+from aa_jax.network_tensors import variables_of
 from aa_jax.pose.keypoints import BODY, VISIBLE
 from aa_jax.tensor_file import Tensor
 

@@ -1,0 +1,13 @@
+"""Stage 2 of the ablation's arm "referencenet"; see `configs/ablation/arms.py`.
+
+python -m aa_jax.train --config configs/ablation/referencenet_stage2.py \
+    --workdir runs/ablation/referencenet/stage2
+"""
+
+from aa_jax.training.config import TrainConfig
+from configs.ablation.arms import stage2
+
+
+def config() -> TrainConfig:
+    """The run."""
+    return stage2("referencenet")
