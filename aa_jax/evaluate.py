@@ -4,6 +4,7 @@
     python -m aa_jax.evaluate --protocol ubc-fashion --model models/moore --truth data/ubc --networks metrics/
         --output scores/
     python -m aa_jax.evaluate --protocol characters --model runs/characters/stage2/model --output scores/
+    python -m aa_jax.evaluate --protocol characters --baseline warp --output scores_of_warping/
 
 `--output` gets scores.json, report.html and a file of each clip's scores; what is there already is not computed again.
 """  # fmt: skip
@@ -24,12 +25,13 @@ from aa_jax.data.folder import FolderSource
 from aa_jax.data.records import RecordSource
 from aa_jax.data.synthetic.source import Split, SyntheticSource
 from aa_jax.environment import environment
+from aa_jax.evaluation.baselines import Baseline
 from aa_jax.evaluation.footage import ClipFootage, FileFootage, Footage, open_folder
 from aa_jax.evaluation.generate import Generation, generate
 from aa_jax.evaluation.pairs import ProblemsError, check, find_pairs
 from aa_jax.evaluation.protocols import PROTOCOLS, Metric, Protocol
 from aa_jax.evaluation.report import page, table, to_json
-from aa_jax.evaluation.results import gather
+from aa_jax.evaluation.results import Results, gather
 from aa_jax.evaluation.score import score_all
 from aa_jax.evaluation.suite import build_suite
 from aa_jax.pose.retarget import METHODS
@@ -42,13 +44,19 @@ def parser() -> cli.Parser:
     """The command line."""
     command = cli.Parser(prog="evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("--protocol", required=True, choices=list(PROTOCOLS), help="; ".join(_protocols()))
-    what = command.add_mutually_exclusive_group(required=True)
+    what = command.add_mutually_exclusive_group()
     what.add_argument("--predicted", type=Path, metavar="DIR", help="videos, or folders of images, named as the truth")
     what.add_argument("--model", metavar="DIR", help="model folder or hub id, which animates the true clips' poses")
     command.add_argument(
+        "--baseline", choices=get_args(Baseline),
+        help="in place of the model's animations: the reference for every frame (copy), or its parts warped to the "
+        "frames' keypoints (warp), both without --model; the true frames through the model's VAE (reconstruction); or "
+        "animations from the next clip's reference (wrong-reference) or poses (wrong-pose)",
+    )  # fmt: skip
+    command.add_argument(
         "--truth", type=Path, metavar="DIR",
-        help="videos or folders of images, for --model with keypoints beside them; or what `aa_jax.data prepare` made. "
-        "Synthetic characters need none",
+        help="videos or folders of images, for --model and --baseline with keypoints beside them; or what "
+        "`aa_jax.data prepare` made. Synthetic characters need none",
     )  # fmt: skip
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the results")
     command.add_argument("--split", help="of a prepared data set or the characters; default: the protocol's")
@@ -68,7 +76,7 @@ def parser() -> cli.Parser:
     )
     command.add_argument("--quiet", action="store_true", help="print the table and errors only")
 
-    model = command.add_argument_group("with --model (defaults are the model's)")
+    model = command.add_argument_group("with --model or --baseline (defaults are the model's)")
     model.add_argument("--num-inference-steps", type=int, metavar="N")
     model.add_argument("--guidance-scale", type=float, metavar="S")
     model.add_argument("--seed", type=int, default=42, help="default 42")
@@ -81,26 +89,22 @@ def _protocols() -> list[str]:
     return [f"{protocol.name}: {protocol.clips}" for protocol in PROTOCOLS.values()]
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Run the command."""
-    protocol = _protocol(args)
+def evaluate(args: argparse.Namespace) -> Results:
+    """Do what the command's arguments say: compute what is not there yet, and write scores.json and report.html.
+
+    Raises:
+      ProblemsError: clips that cannot be compared, unless they are to be left out.
+      ValueError, FileNotFoundError, OSError: a bad argument or file, or a folder that cannot be written.
+    """
+    protocol, generation = _protocol(args), _generation(args)
     synthetic = protocol.num_frames is not None
     suite = build_suite(protocol, networks=args.networks, face=args.face, flow=args.flow, synthetic=synthetic)
     truth: Sequence[Footage]
     predicted: Sequence[Footage]
-    if args.model is None:
+    if generation is None:
         truth, predicted = open_truth(protocol, args.truth, args.num_clips), open_folder(args.predicted)
-        generation = None
     else:
         truth = clips = open_clips(protocol, args.truth, args.num_clips)
-        generation = Generation(
-            model=args.model,
-            seed=args.seed,
-            num_inference_steps=args.num_inference_steps,
-            guidance_scale=args.guidance_scale,
-            dtype=args.dtype,
-            retarget=args.retarget,
-        )
         with cli.Bar("generate", "clip", quiet=args.quiet) as bar:
             predicted = generate(clips, protocol, generation, args.output / PREDICTED, progress=bar)
     pairs = find_pairs(predicted, truth, protocol)
@@ -121,14 +125,39 @@ def evaluate(args: argparse.Namespace) -> None:
     for name, text in ((SCORES, to_json(results)), (REPORT, page(results, protocol, pairs.pairs))):
         with aside(args.output / name) as partial:
             partial.write_text(text, encoding="utf-8")
-    for line in problems:
+    return results
+
+
+def tell(results: Results, protocol: Protocol) -> None:
+    """Print the table, and what is to be known of it."""
+    for line in results.problems:
         print(f"evaluate: left out: {line}", file=sys.stderr)
-    if protocol.num_clips not in (None, len(files)):
-        print(f"evaluate: {len(files)} clips, not the {protocol.num_clips} of {protocol.name}", file=sys.stderr)
+    if protocol.num_clips not in (None, len(results.clips)):
+        print(f"evaluate: {len(results.clips)} clips, not the {protocol.num_clips} of {protocol.name}", file=sys.stderr)
     print(table(results, protocol))
 
 
+def _generation(args: argparse.Namespace) -> Generation | None:
+    """How clips are generated; None where they are there already."""
+    if args.predicted is not None:
+        if args.baseline is not None:
+            raise ValueError(f"--predicted and --baseline {args.baseline} are both given: choose what is scored")
+        return None
+    if args.model is None and args.baseline is None:
+        raise ValueError("nothing to score is given: expected --predicted, --model or --baseline")
+    return Generation(
+        model=args.model,
+        baseline=args.baseline,
+        seed=args.seed,
+        num_inference_steps=args.num_inference_steps,
+        guidance_scale=args.guidance_scale,
+        dtype=args.dtype,
+        retarget=args.retarget,
+    )
+
+
 def _protocol(args: argparse.Namespace) -> Protocol:
+    """The protocol, with what the arguments change of it."""
     if args.num_clips is not None and args.num_clips < 1:
         raise ValueError(f"num_clips is {args.num_clips}, expected 1 or more")
     protocol = PROTOCOLS[args.protocol]
@@ -218,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         try:
-            evaluate(args)
+            tell(evaluate(args), _protocol(args))
         except ProblemsError as error:
             for line in error.lines:
                 print(f"evaluate: {line}", file=sys.stderr)

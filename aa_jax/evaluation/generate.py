@@ -1,10 +1,12 @@
-"""What a model makes of a data set's clips, as folders of lossless images. A clip that is there already is left."""
+"""What a model, or a baseline, makes of a data set's clips, as folders of lossless images. A clip that is there already
+is left."""
 
 import dataclasses
+import functools
 import json
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,20 @@ from jaxtyping import UInt8
 
 from aa_jax.animator import Animator
 from aa_jax.atomic import aside
-from aa_jax.data.clips import Clip
-from aa_jax.data.synthetic.source import SyntheticClip
+from aa_jax.evaluation.baselines import OF_TWO_CLIPS, WITHOUT_MODEL, Baseline, copied, open_vae, warped
+from aa_jax.evaluation.conditions import Conditions, conditions
 from aa_jax.evaluation.footage import ClipFootage, FileFootage, folder_of_images
+from aa_jax.evaluation.pairs import fit
 from aa_jax.evaluation.protocols import Protocol
-from aa_jax.pose.keypoints import Keypoints
 from aa_jax.pose.retarget import RetargetMethod
 from aa_jax.video import DEFAULT_FPS, write_video
 from aa_jax.weights import load_manifest, resolve
 
 CARD = "generation.json"
+Clips = tuple[ClipFootage, ClipFootage]
+"""A clip and the next one, which some baselines take input from."""
+Make = Callable[[ClipFootage, ClipFootage], UInt8[np.ndarray, "t h w 3"]]
+"""From these to the clip's frames."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,19 +37,31 @@ class Generation:
     """How clips are generated; None is the model's own value.
 
     Attributes:
-      model: model folder or hub id.
+      model: model folder or hub id; None for a baseline that needs none.
+      baseline: what is made in place of the model's animations; None for these.
       seed: of each clip's noise.
       num_inference_steps, guidance_scale: see `Animator`.
       dtype: of weights and computation.
       retarget: the driving keypoints are given the reference's size and build, see `Animator`.
+
+    Raises:
+      ValueError: no model where one is needed, or one where none is.
     """
 
-    model: str
+    model: str | None = None
+    baseline: Baseline | None = None
     seed: int = 42
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     dtype: str = "float32"
     retarget: RetargetMethod = "none"
+
+    def __post_init__(self) -> None:
+        if self.baseline in WITHOUT_MODEL and self.model is not None:
+            raise ValueError(f"baseline {self.baseline} uses no model, but {self.model} is given: leave it out")
+        if self.baseline not in WITHOUT_MODEL and self.model is None:
+            what = f"baseline {self.baseline}" if self.baseline else "an animation"
+            raise ValueError(f"{what} needs a model, and none is given: give one (--model)")
 
 
 def generate(
@@ -54,7 +72,7 @@ def generate(
     *,
     progress: Callable[[int, int], object],
 ) -> list[FileFootage]:
-    """Animate every clip's reference by its poses, each device a clip at a time.
+    """Animate every clip's reference by its poses, or make a baseline of it, each device a clip at a time.
 
     Args:
       folder: of the clips' images, `NAME/00000.png` and on, and of the settings they were made by.
@@ -64,19 +82,25 @@ def generate(
       What was generated, in the order of `footage`.
 
     Raises:
-      ValueError: the folder holds what other settings made; or a clip that cannot be animated.
+      ValueError: the folder holds what other settings made; a clip that cannot be animated; or one clip alone where a
+        baseline takes input from the next one.
       OSError: something cannot be written.
     """
+    if generation.baseline in OF_TWO_CLIPS and len(footage) < 2:
+        raise ValueError(f"baseline {generation.baseline} needs 2 clips or more, and there is {len(footage)}")
     card = {
         **dataclasses.asdict(generation),
-        "weights": load_manifest(resolve(generation.model)),
+        "weights": generation.model and load_manifest(resolve(generation.model)),
         "protocol": {name: getattr(protocol, name) for name in ("name", "height", "width", "reference", "fit")},
+        # Which clip is the next one.
+        **({"clips": [each.name for each in footage]} if generation.baseline in OF_TWO_CLIPS else {}),
     }
     _same_settings(folder, json.loads(json.dumps(card)))
-    todo = [each for each in footage if not (folder / each.name).is_dir()]
+    following = [*footage[1:], *footage[:1]]
+    todo = [pair for pair in zip(footage, following, strict=True) if not (folder / pair[0].name).is_dir()]
     finished = len(footage) - len(todo)
     progress(finished, len(footage))
-    for _ in _on_devices(todo, generation, lambda animator, each: _one(animator, each, protocol, generation, folder)):
+    for _ in _on_devices(todo, lambda: _open(protocol, generation), lambda make, pair: _one(make, *pair, folder)):
         finished += 1
         progress(finished, len(footage))
     return [folder_of_images(folder / each.name, each.name) for each in footage]
@@ -93,40 +117,62 @@ def _same_settings(folder: Path, card: dict[str, Any]) -> None:
         partial.write_text(json.dumps(card, indent=1) + "\n")
 
 
-def _one(animator: Animator, footage: ClipFootage, protocol: Protocol, generation: Generation, folder: Path) -> None:
-    reference, reference_pose, pose = conditions(footage.clip, protocol)
-    own = footage.keypoints
-    frames = animator(
-        reference,
-        pose,
-        height=protocol.height or own.height,
-        width=protocol.width or own.width,
+def _one(make: Make, footage: ClipFootage, following: ClipFootage, folder: Path) -> None:
+    path = folder / footage.name
+    frames = make(footage, following)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(f"{path}/", frames, footage.fps or DEFAULT_FPS)
+
+
+def _open(protocol: Protocol, generation: Generation) -> Make:
+    """Load what is needed to make frames, on the device of the thread."""
+
+    def size(footage: ClipFootage) -> tuple[int, int]:
+        return protocol.height or footage.keypoints.height, protocol.width or footage.keypoints.width
+
+    def given(footage: ClipFootage) -> Conditions:
+        return conditions(footage.clip, protocol)
+
+    baseline, model = generation.baseline, generation.model
+    if baseline == "copy":
+        return lambda clip, _: copied(given(clip), size(clip), protocol)
+    if baseline == "warp":
+        return lambda clip, _: warped(given(clip), size(clip), protocol, generation.retarget)
+    assert model is not None
+    if baseline == "reconstruction":
+        give_back = open_vae(model, generation.dtype)
+        return lambda clip, _: give_back(fit(clip.frames(), size(clip), protocol))
+    animator = Animator.from_pretrained(model, dtype=generation.dtype)
+    animate = functools.partial(_animate, animator, protocol, generation)
+    if baseline == "wrong-reference":
+        return lambda clip, other: animate(given(clip).with_reference_of(given(other)), size(clip))
+    if baseline == "wrong-pose":
+        return lambda clip, other: animate(given(clip).with_pose_of(given(other)), size(clip))
+    return lambda clip, _: animate(given(clip), size(clip))
+
+
+def _animate(
+    animator: Animator, protocol: Protocol, generation: Generation, given: Conditions, size: tuple[int, int]
+) -> UInt8[np.ndarray, "t h w 3"]:
+    return animator(
+        given.reference,
+        given.pose,
+        height=size[0],
+        width=size[1],
         num_inference_steps=generation.num_inference_steps,
         guidance_scale=generation.guidance_scale,
         seed=generation.seed,
         resize=protocol.fit,
         retarget=generation.retarget,
-        reference_pose=None if generation.retarget == "none" else reference_pose,
+        reference_pose=None if generation.retarget == "none" else given.reference_pose,
     )
-    path = folder / footage.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(f"{path}/", frames, footage.fps or DEFAULT_FPS)
-
-
-def conditions(clip: Clip, protocol: Protocol) -> tuple[UInt8[np.ndarray, "h w 3"], Keypoints, Keypoints]:
-    """The reference image, its keypoints, and the keypoints that drive it."""
-    of = clip if protocol.reference == "first" else clip.reference
-    index = 0 if protocol.reference == "first" else len(of.keypoints) // 2
-    reference_pose = of.keypoints.take([index])
-    pose = clip.driving if isinstance(clip, SyntheticClip) else clip.keypoints
-    return of.frames([index])[0], reference_pose, pose
 
 
 def _on_devices(
-    todo: Sequence[ClipFootage], generation: Generation, work: Callable[[Animator, ClipFootage], None]
-) -> Any:
+    todo: Sequence[Clips], open_make: Callable[[], Make], work: Callable[[Make, Clips], None]
+) -> Iterator[None]:
     """Run `work` on all clips, one thread a device; yields as each is done, and raises the first error."""
-    waiting: queue.SimpleQueue[ClipFootage] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[Clips] = queue.SimpleQueue()
     for each in todo:
         waiting.put(each)
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -135,13 +181,13 @@ def _on_devices(
     def run(device: jax.Device) -> None:
         try:
             with jax.default_device(device):
-                animator = Animator.from_pretrained(generation.model, dtype=generation.dtype)
+                make = open_make()
                 while not stop.is_set():
                     try:
                         each = waiting.get_nowait()
                     except queue.Empty:
                         return
-                    work(animator, each)
+                    work(make, each)
                     done.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             done.put(error)

@@ -106,10 +106,11 @@ def read_pair(
             "write them at that size"
         )
     handled = [f"{pair.name}: predicted {_size(found)}, resized to {_size(size)}"] if found != size else []
-    return _fit(predicted, size, protocol), _fit(truth, size, protocol), handled
+    return fit(predicted, size, protocol), fit(truth, size, protocol), handled
 
 
-def _fit(frames: np.ndarray, size: tuple[int, int], protocol: Protocol) -> UInt8[np.ndarray, "t h w 3"]:
+def fit(frames: np.ndarray, size: tuple[int, int], protocol: Protocol) -> UInt8[np.ndarray, "t h w 3"]:
+    """Frames at `size`, (height, width), as the protocol resizes them."""
     return frames if frames.shape[1:3] == size else resize(frames, *size, protocol.fit, protocol.resample)
 
 

@@ -79,14 +79,15 @@ def table(results: Results, protocol: Protocol) -> str:
 
 def to_json(results: Results) -> str:
     """All of it; numbers that are not finite are null."""
-    return json.dumps(_finite(results.to_dict()), indent=1, allow_nan=False) + "\n"
+    return json.dumps(finite(results.to_dict()), indent=1, allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -107,7 +108,7 @@ def page(results: Results, protocol: Protocol, pairs: Sequence[Pair]) -> str:
         *_pictures(results, protocol, pairs),
         *_published(results, protocol),
         "<h2>All that the numbers depend on</h2>",
-        f"<pre>{html.escape(json.dumps(_finite(dict(results.card)), indent=1))}</pre>",
+        f"<pre>{html.escape(json.dumps(finite(dict(results.card)), indent=1))}</pre>",
     ]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(protocol.name)}</title>'

@@ -1,7 +1,6 @@
 """A model on synthetic characters: generated once, by the settings that are written down."""
 
 import json
-import threading
 
 import jax
 import numpy as np
@@ -12,12 +11,6 @@ from aa_jax.evaluate import main
 from aa_jax.evaluation import generate
 from aa_jax.pose import save_keypoints
 from aa_jax.video import read_video, write_video
-from tests.small_models import write_small_stack
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_small_stack(tmp_path_factory.mktemp("small") / "model")
 
 
 def run(model, output, *options):
@@ -47,31 +40,6 @@ def test_scores_of_a_model(output):
     warping = found["estimates"]["warping_error"]
     assert 0 < warping["own"] < warping["value"]  # random weights make noise
     assert found["card"]["generation"]["num_inference_steps"] == 2
-
-
-class Recorder:
-    """In an Animator's place: notes what it is given, and makes frames that tell the pose."""
-
-    def __init__(self):
-        self.calls, self.made, self.lock = [], 0, threading.Lock()
-
-    def from_pretrained(self, model, *, dtype):
-        with self.lock:
-            self.made += 1
-        return self
-
-    def __call__(self, reference, pose, *, height, width, **options):
-        with self.lock:
-            self.calls.append((reference, pose, {"height": height, "width": width, **options}))
-        shade = (255 * pose.points[:, 0, 0]).astype(np.uint8)[:, None, None, None]
-        return np.broadcast_to(shade, (len(pose), height, width, 3))
-
-
-@pytest.fixture
-def recorder(monkeypatch):
-    recorder = Recorder()
-    monkeypatch.setattr(generate, "Animator", recorder)
-    return recorder
 
 
 def test_the_model_sees_the_reference_clip_and_the_pose(model, recorder, tmp_path):
