@@ -24,6 +24,7 @@ from aa_jax.bundled import BUNDLED
 from aa_jax.data.synthetic.source import Split, SyntheticSource
 from aa_jax.evaluation.conditions import conditions
 from aa_jax.evaluation.protocols import PROTOCOLS
+from aa_jax.image import strip
 from aa_jax.metrics.image import psnr
 from aa_jax.pose.retarget import RetargetMethod
 from aa_jax.preprocess import pose_frames
@@ -128,13 +129,11 @@ def together(results: Sequence[Result]) -> UInt8[np.ndarray, "t h w 3"]:
 
 def contact_sheet(results: Sequence[Result]) -> UInt8[np.ndarray, "h w 3"]:
     """Of each scene the reference and, in three rows, poses, results and truth of some frames."""
-    blocks = []
+    strips = []
     for result in results:
         shown = np.linspace(0, len(result.frames) - 1, SHEET_FRAMES).round().astype(int)
-        blank = np.full_like(result.reference, 255)
-        for first, frames in ((result.reference, result.poses), (blank, result.frames), (blank, result.truth)):
-            blocks.append(np.concatenate([first, *frames[shown]], axis=1))
-    return np.concatenate(blocks)
+        strips.append(strip(result.reference, result.poses[shown], result.frames[shown], result.truth[shown]))
+    return np.concatenate(strips)
 
 
 def enlarge(frames: UInt8[np.ndarray, "*t h w 3"]) -> UInt8[np.ndarray, "*t h2 w2 3"]:

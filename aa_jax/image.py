@@ -4,6 +4,7 @@ Sizes are (height, width). Images are uint8 RGB (h, w, 3).
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -148,3 +149,27 @@ def _fit(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
     """The (width, height) of an image scaled to just fit into the target."""
     scale = min(target[0] / size[0], target[1] / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def strip(reference: UInt8[np.ndarray, "h w 3"], *rows: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """A clip to look at: the reference, and to its right rows of frames below one another."""
+    blank = np.full_like(reference, 255)
+    firsts = [reference, *[blank] * (len(rows) - 1)]
+    return np.concatenate([np.concatenate([first, *row], axis=1) for first, row in zip(firsts, rows, strict=True)])
+
+
+def tile(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], gap: int = 4) -> UInt8[np.ndarray, "h w 3"]:
+    """One picture of several, `gap` white pixels apart, as many side by side as make it about square.
+
+    Raises:
+      ValueError: no pictures.
+    """
+    if not pictures:
+        raise ValueError("no pictures given, expected one or more")
+    height, width = np.max([picture.shape[:2] for picture in pictures], axis=0) + gap
+    columns = min(len(pictures), max(1, round((len(pictures) * height / width) ** 0.5)))
+    canvas = np.full((-(-len(pictures) // columns) * height, columns * width, 3), 255, np.uint8)
+    for index, picture in enumerate(pictures):
+        top, left = index // columns * height, index % columns * width
+        canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return canvas[:-gap, :-gap]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aa_jax.image import load_image, resize, same_aspect
+from aa_jax.image import load_image, resize, same_aspect, strip, tile
 
 
 @pytest.fixture
@@ -193,3 +193,20 @@ def test_bad_resize_is_named(colours):
         resize(colours.astype(np.float32), 8, 8, "stretch")
     with pytest.raises(ValueError, match="0x8"):
         resize(colours, 0, 8, "stretch")
+
+
+def test_strips_are_tiled():
+    """Two clips below one another, being wide; the lower one is smaller."""
+    one, two, three = (np.full((4, 2, 3, 3), value, np.uint8) for value in (1, 2, 3))
+    wide = strip(one[0], two, three)
+    assert wide.shape == (4, 15, 3)
+    assert (wide[:2, :3] == 1).all() and (wide[2:, :3] == 255).all()
+    assert (wide[:2, 3:] == 2).all() and (wide[2:, 3:] == 3).all()
+    picture = tile([wide, wide[:3, :6]], gap=2)
+    assert picture.shape == (4 + 2 + 4, 15, 3)
+    np.testing.assert_array_equal(picture[:4], wide)
+    np.testing.assert_array_equal(picture[6:9, :6], wide[:3, :6])
+    assert (picture[4:6] == 255).all() and (picture[6:, 6:] == 255).all() and (picture[9:] == 255).all()
+    assert tile([wide.swapaxes(0, 1)] * 3, gap=1).shape == (15, 3 * 5 - 1, 3)
+    with pytest.raises(ValueError, match="no pictures given"):
+        tile([])

@@ -18,6 +18,7 @@ from aa_jax.data.source import open_source
 from aa_jax.diffusion.guidance import Guidance
 from aa_jax.diffusion.samplers import DDIM
 from aa_jax.diffusion.windows import Uniform
+from aa_jax.image import strip, tile
 from aa_jax.models.config import needed
 from aa_jax.programs import Programs
 from aa_jax.training.config import TrainConfig
@@ -27,8 +28,6 @@ from aa_jax.training.state import Params
 # Score by which the best checkpoint is known: the first of these that there is.
 SCORES = ("foreground_psnr", "psnr")
 FRAME_BATCH = 4
-# White pixels between clips of a sheet.
-GAP = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,8 @@ class Validator:
             for found, clip in zip(results, self.clips, strict=True)
         ]
         mean = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-        return mean, sheet(self.clips, results)
+        clips = zip(self.clips, results, strict=True)
+        return mean, tile([strip(clip.reference, clip.poses, found, clip.truth) for clip, found in clips])
 
     def generate(
         self, params: Params, clip: HeldOut, *, reference: HeldOut | None = None
@@ -183,18 +183,3 @@ def figures(found: UInt8[np.ndarray, "t h w 3"], clip: HeldOut) -> dict[str, flo
 def decibels(error: float) -> float:
     """Peak signal-to-noise ratio of a mean squared error of bytes."""
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
-
-
-def sheet(clips: list[HeldOut], results: list[UInt8[np.ndarray, "t h w 3"]]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """One picture of them all, as many clips side by side as make it about square."""
-    pictures = []
-    for clip, found in zip(clips, results, strict=True):
-        blank = np.full_like(clip.reference, 255)
-        rows = [(clip.reference, clip.poses), (blank, found), (blank, clip.truth)]
-        picture = np.concatenate([np.concatenate([first, *frames], axis=1) for first, frames in rows])
-        pictures.append(np.pad(picture, ((0, GAP), (0, GAP), (0, 0)), constant_values=255))
-    high, wide, _ = pictures[0].shape
-    columns = min(len(pictures), max(1, round((len(pictures) * high / wide) ** 0.5)))
-    pictures += [np.full_like(pictures[0], 255)] * (-len(pictures) % columns)
-    lines = [np.concatenate(pictures[start : start + columns], axis=1) for start in range(0, len(pictures), columns)]
-    return np.concatenate(lines)[:-GAP, :-GAP]

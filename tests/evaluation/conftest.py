@@ -1,10 +1,13 @@
-"""A small model, and a stand-in for the object that runs it."""
+"""A small model, and stand-ins for the object that runs it and for what draws the characters."""
 
 import threading
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 
+from aa_jax.data.synthetic.source import SyntheticClip
 from aa_jax.evaluation import generate
 from tests.small_models import write_small_stack
 
@@ -37,3 +40,15 @@ def recorder(monkeypatch):
     recorder = Recorder()
     monkeypatch.setattr(generate, "Animator", recorder)
     return recorder
+
+
+def smears(clip, indices):
+    """Instead of a character's frames: colours that flow into one another, others in each clip and frame."""
+    corners = np.random.default_rng(zlib.crc32(clip.name.encode())).integers(0, 256, (clip.num_frames, 4, 3, 3))
+    return np.stack([cv2.resize(corners[index].astype(np.uint8), (clip.width, clip.height)) for index in indices])
+
+
+@pytest.fixture
+def quickly_drawn(monkeypatch):
+    """The renderer takes long to compile."""
+    monkeypatch.setattr(SyntheticClip, "frames", smears)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -19,6 +20,7 @@ from aa_jax.video import read_video, write_video
 from aa_jax.weights import load_network
 
 SMALL = PROTOCOLS["characters-small"]
+pytestmark = pytest.mark.usefixtures("quickly_drawn")
 
 
 def run(baseline, output, *options, clips=2):
@@ -44,11 +46,10 @@ def card(output):
     return json.loads((output / "scores.json").read_text())["card"]["generation"]
 
 
-@pytest.fixture(scope="module")
-def copies(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("copies") / "out"
-    assert run("copy", folder) == 0
-    return folder
+@pytest.fixture
+def copies(tmp_path):
+    assert run("copy", tmp_path / "copies") == 0
+    return tmp_path / "copies"
 
 
 def test_copy(copies):
@@ -78,12 +79,15 @@ def test_reconstruction(model, tmp_path):
     """The VAE's own functions, called one frame at a time."""
     assert run("reconstruction", tmp_path, "--model", str(model)) == 0
     clip = source()[1]
-    vae = load_network(model, "vae")
-    graph, weights = nnx.split(vae)
-    vae = nnx.merge(graph, weights)
+    graph, weights = nnx.split(load_network(model, "vae"))
+
+    @jax.jit
+    def through(weights, pixels):
+        vae = nnx.merge(graph, weights)
+        return vae.decode(vae.encode(pixels).mean)
+
     for index in (0, 15):
-        pixels = clip.frames([index]).astype(np.float32) / 127.5 - 1
-        expected = np.asarray(vae.decode(vae.encode(pixels).mean))[0]
+        expected = np.asarray(through(weights, clip.frames([index]).astype(np.float32) / 127.5 - 1))[0]
         expected = (expected * 127.5 + 127.5).clip(0, 255)
         assert np.abs(predicted(tmp_path, clip)[index] - expected).max() < 0.6
     assert card(tmp_path)["baseline"] == "reconstruction" and card(tmp_path)["model"] == str(model)

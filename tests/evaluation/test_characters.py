@@ -19,6 +19,7 @@ def run(model, output, *options):
     return main(["--model", str(model), "--num-clips", "2", "--output", str(output), *sheet, *options])
 
 
+@pytest.mark.usefixtures("quickly_drawn")
 @pytest.mark.filterwarnings("ignore:.*bone")
 def test_table(model, recorder, tmp_path, capsys, monkeypatch):
     options = ("--splits", "identity", "driving", "--seeds", "1", "2")
