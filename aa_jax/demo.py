@@ -40,7 +40,7 @@ class Scene:
     """What is animated.
 
     Attributes:
-      name: of its files.
+      name: of its files: what the character does.
       split, index: which clip of the synthetic characters.
       num_frames: of it.
       retarget: how another body's keypoints are fitted to the character.
@@ -54,10 +54,10 @@ class Scene:
 
 
 SCENES = (
-    Scene(name="squat", split="both", index=0),
-    Scene(name="turn", split="both", index=1),
-    Scene(name="long", split="identity", index=0, num_frames=40),
-    Scene(name="driven", split="driving", index=0, retarget="bones"),
+    Scene(name="turn", split="both", index=0),
+    Scene(name="squat", split="both", index=1),
+    Scene(name="dance", split="identity", index=3, num_frames=40),
+    Scene(name="gait", split="driving", index=4, retarget="bones"),
 )
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from aa_jax import demo
 from aa_jax.config import InferenceConfig
+from aa_jax.data.synthetic.source import SyntheticSource
 from aa_jax.video import read_video
 from tests import small_models
 from tests.small_models import SMALL_STACK, write_small_stack
@@ -42,12 +43,18 @@ def test_what_it_writes(model, tmp_path, monkeypatch, capsys):
 
 
 def test_scenes_are_held_out():
-    """New characters in all; one clip is longer than a window, and one is driven by another body."""
+    """New characters in all, each another; one clip is longer than a window, and one is driven by another body."""
     splits = {scene.split for scene in demo.SCENES}
     assert splits <= {"identity", "both", "driving"} and "both" in splits
     assert any(scene.num_frames > 16 for scene in demo.SCENES)
-    assert all((scene.retarget != "none") == (scene.split == "driving") for scene in demo.SCENES)
-    assert "driving" in splits
+    size = {"num_frames": 16, "height": 64, "width": 48}
+    clips = [
+        SyntheticSource(split=scene.split, num_clips=scene.index + 1, **size)[scene.index] for scene in demo.SCENES
+    ]
+    assert [clip.motion.family for clip in clips] == [scene.name for scene in demo.SCENES]
+    assert len({clip.identity for clip in clips}) == len(clips)
+    driven = [clip.driver != clip.identity for clip in clips]
+    assert any(driven) and driven == [scene.retarget != "none" for scene in demo.SCENES]
 
 
 def test_no_model(tmp_path, capsys):
