@@ -9,13 +9,16 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from aa_jax import cli, preprocess
 from aa_jax.animator import DTYPES, Animator, check_size, retarget_pose
+from aa_jax.config import ModelConfig
 from aa_jax.image import load_image
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS
 from aa_jax.pose.files import load_pose
@@ -25,9 +28,9 @@ from aa_jax.video import DEFAULT_FPS, Video, check_writable, side_by_side, write
 from aa_jax.weights import load_config, resolve
 
 
-def parser() -> cli.Parser:
+def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
     """The command line."""
-    command = cli.Parser(
+    command = kind(
         prog="animate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=True
     )
     files = command.add_argument_group("files")
@@ -113,66 +116,102 @@ def parser() -> cli.Parser:
     return command
 
 
-def animate(args: argparse.Namespace) -> None:
-    """Run the command. Whatever can be checked without the weights is checked before they are read."""
-    say = (lambda *words: None) if args.quiet else print
-    output = args.output
-    check_writable(output, args.fps)
-    config = load_config(resolve(args.model))
-    height = config.inference.height if args.height is None else args.height
-    width = config.inference.width if args.width is None else args.width
+class Inputs(NamedTuple):
+    """What is animated.
+
+    Attributes:
+      reference: the image as it is.
+      pose: keypoints, retargeted, or drawn poses.
+      character, drawn: what the model sees of them.
+      fps: of the video.
+    """
+
+    reference: UInt8[np.ndarray, "h0 w0 3"]
+    pose: Keypoints | Video | UInt8[np.ndarray, "t0 h0 w0 3"]
+    character: UInt8[np.ndarray, "h w 3"]
+    drawn: UInt8[np.ndarray, "t h w 3"]
+    fps: float
+
+
+def load_inputs(args: argparse.Namespace, config: ModelConfig) -> Inputs:
+    """All that the options name.
+
+    Raises:
+      FileNotFoundError, ValueError: a bad file or option.
+    """
+    inference = config.inference
+    height = inference.height if args.height is None else args.height
+    width = inference.width if args.width is None else args.width
     check_size(height, width, config.downscale)
-    reference, loaded = load_image(args.reference), _load_pose(args.pose, args.pose_size)
+    given_height, given_width = args.pose_size or (None, None)
+    reference, loaded = load_image(args.reference), load_pose(args.pose, height=given_height, width=given_width)
     fps = args.fps if args.fps is not None else loaded.fps or DEFAULT_FPS
     if not 0 < fps < math.inf:
         raise ValueError(f"fps is {fps:g}, expected a positive number")
-    check_writable(output, fps)
+    check_writable(args.output, fps)
+    pose = retarget_pose(loaded, reference, args.retarget, args.reference_pose)
+    character = preprocess.reference_frame(reference, height, width, args.resize, inference)
+    drawn = preprocess.pose_frames(pose, height, width, args.resize, inference, args.num_frames)
+    return Inputs(reference, pose, character, drawn, fps)
+
+
+def make_video(
+    animator: Animator, inputs: Inputs, args: argparse.Namespace, progress: Callable[[int, int], object] | None = None
+) -> UInt8[np.ndarray, "t h2 w2 3"]:
+    """The animation that the options ask for.
+
+    Raises:
+      ValueError: an option that the model cannot follow.
+    """
+    frames, height, width, _ = inputs.drawn.shape
+    video = animator(
+        inputs.reference,
+        inputs.pose,
+        height=height,
+        width=width,
+        num_frames=frames,
+        num_inference_steps=args.num_inference_steps,
+        guidance_scale=args.guidance_scale,
+        guidance_rescale=args.guidance_rescale,
+        guidance_interval=tuple(args.guidance_interval),
+        seed=args.seed,
+        sampler=args.sampler,
+        windows=args.windows,
+        window_length=args.window_length,
+        window_overlap=args.window_overlap,
+        window_batch=args.window_batch,
+        frame_batch=args.frame_batch,
+        resize=args.resize,
+        progress=progress,
+    )
+    return side_by_side(inputs.character, inputs.drawn, video) if args.side_by_side else video
+
+
+def animate(args: argparse.Namespace) -> None:
+    """Run the command. Whatever can be checked without the weights is checked before they are read."""
+    say = (lambda *words: None) if args.quiet else print
+    check_writable(args.output, args.fps)
+    config = load_config(resolve(args.model))
     with cli.warnings_as_lines("animate"):
-        pose = retarget_pose(loaded, reference, args.retarget, args.reference_pose)
-    character = preprocess.reference_frame(reference, height, width, args.resize, config.inference)
-    drawn = preprocess.pose_frames(pose, height, width, args.resize, config.inference, args.num_frames)
-    frames = len(drawn)
+        inputs = load_inputs(args, config)
+    frames, height, width, _ = inputs.drawn.shape
 
     start = time.perf_counter()
     animator = Animator.from_pretrained(args.model, dtype=args.dtype, attention=args.attention)
     millions = sum(np.size(leaf) for leaf in animator.leaves()) / 1e6
     said = f"{config.family}, {millions:.0f} million parameters, {args.dtype}, read in {_since(start)}"
     say(f"model    {args.model}: {said}")
-    say(f"video    {frames} frames, {width}x{height}, {fps:g} per second")
+    say(f"video    {frames} frames, {width}x{height}, {inputs.fps:g} per second")
 
     start = time.perf_counter()
     with cli.Bar("denoise", "step", quiet=args.quiet) as bar:
-        video = animator(
-            reference,
-            pose,
-            height=height,
-            width=width,
-            num_frames=frames,
-            num_inference_steps=args.num_inference_steps,
-            guidance_scale=args.guidance_scale,
-            guidance_rescale=args.guidance_rescale,
-            guidance_interval=tuple(args.guidance_interval),
-            seed=args.seed,
-            sampler=args.sampler,
-            windows=args.windows,
-            window_length=args.window_length,
-            window_overlap=args.window_overlap,
-            window_batch=args.window_batch,
-            frame_batch=args.frame_batch,
-            resize=args.resize,
-            progress=bar,
-        )
+        video = make_video(animator, inputs, args, bar)
     compiling = animator.programs.compile_seconds
     running = time.perf_counter() - start - compiling
     say(f"compile  {compiling:.1f} s")
     say(f"run      {running:.1f} s, {frames / running:.3g} frames per second")
-    write_video(output, side_by_side(character, drawn, video) if args.side_by_side else video, fps)
-    say(f"written  {output}")
-
-
-def _load_pose(path: Path, size: Sequence[int] | None) -> Keypoints | Video:
-    height, width = size or (None, None)
-    return load_pose(path, height=height, width=width)
+    write_video(args.output, video, inputs.fps)
+    say(f"written  {args.output}")
 
 
 def _since(start: float) -> str:

@@ -4,18 +4,16 @@ is left."""
 import dataclasses
 import functools
 import json
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import UInt8
 
 from aa_jax.animator import Animator
 from aa_jax.atomic import aside
+from aa_jax.devices import on_devices
 from aa_jax.evaluation.baselines import OF_TWO_CLIPS, WITHOUT_MODEL, Baseline, copied, open_vae, warped
 from aa_jax.evaluation.conditions import Conditions, conditions
 from aa_jax.evaluation.footage import ClipFootage, FileFootage, folder_of_images
@@ -26,10 +24,8 @@ from aa_jax.video import DEFAULT_FPS, write_video
 from aa_jax.weights import load_manifest, resolve
 
 CARD = "generation.json"
-Clips = tuple[ClipFootage, ClipFootage]
-"""A clip and the next one, which some baselines take input from."""
 Make = Callable[[ClipFootage, ClipFootage], UInt8[np.ndarray, "t h w 3"]]
-"""From these to the clip's frames."""
+"""From a clip and the next one, which some baselines take input from, to the clip's frames."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +96,7 @@ def generate(
     todo = [pair for pair in zip(footage, following, strict=True) if not (folder / pair[0].name).is_dir()]
     finished = len(footage) - len(todo)
     progress(finished, len(footage))
-    for _ in _on_devices(todo, lambda: _open(protocol, generation), lambda make, pair: _one(make, *pair, folder)):
+    for _ in on_devices(todo, lambda: _open(protocol, generation), lambda make, pair: _one(make, *pair, folder)):
         finished += 1
         progress(finished, len(footage))
     return [folder_of_images(folder / each.name, each.name) for each in footage]
@@ -166,42 +162,3 @@ def _animate(
         retarget=generation.retarget,
         reference_pose=None if generation.retarget == "none" else given.reference_pose,
     )
-
-
-def _on_devices(
-    todo: Sequence[Clips], open_make: Callable[[], Make], work: Callable[[Make, Clips], None]
-) -> Iterator[None]:
-    """Run `work` on all clips, one thread a device; yields as each is done, and raises the first error."""
-    waiting: queue.SimpleQueue[Clips] = queue.SimpleQueue()
-    for each in todo:
-        waiting.put(each)
-    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def run(device: jax.Device) -> None:
-        try:
-            with jax.default_device(device):
-                make = open_make()
-                while not stop.is_set():
-                    try:
-                        each = waiting.get_nowait()
-                    except queue.Empty:
-                        return
-                    work(make, each)
-                    done.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
-            done.put(error)
-
-    threads = [threading.Thread(target=run, args=(device,)) for device in jax.local_devices()[: len(todo)]]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in todo:
-            error = done.get()
-            if error is not None:
-                raise error
-            yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
