@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -287,7 +287,9 @@ def check_writable(path: StrPath, fps: float | None = None) -> None:
     probe.unlink()
 
 
-def write_video(path: StrPath, frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> None:
+def write_video(
+    path: StrPath, frames: UInt8[np.ndarray, "t h w 3"] | Iterable[UInt8[np.ndarray, "h w 3"]], fps: float
+) -> None:
     """Write a clip, in the form that the path's suffix names; an existing file is replaced.
 
     `.mp4`: H.264, yuv420p, BT.709, constant quality (CRF 17); height and width must be even. `.gif`, `.webp`: looped
@@ -297,33 +299,56 @@ def write_video(path: StrPath, frames: UInt8[np.ndarray, "t h w 3"], fps: float)
 
     Args:
       path: where to; the folder that holds it must exist.
-      frames: RGB.
+      frames: RGB; one after another they need not be in memory all at once (those of animations are).
       fps: frames per second.
 
     Raises:
-      ValueError: see `check_writable` and `Video`; or an odd size for MP4, or a rate that a GIF or WebP cannot hold.
+      ValueError: see `check_writable` and `Video`; frames of several sizes; or an odd size for MP4, or a rate that a
+        GIF or WebP cannot hold.
       OSError: it could not be written. Nothing is left behind, and an existing file is as it was.
     """
-    video = Video(frames=np.asarray(frames), fps=fps)
+    frames = _alike(frames, fps)
     check_writable(path, fps)
     if _is_folder(path):
         with aside(path) as partial:
             partial.mkdir()
-            for index, frame in enumerate(video.frames):
+            for index, frame in enumerate(frames):
                 (partial / f"{index:05d}.png").write_bytes(_encode_png(frame))
         return
     suffix = Path(path).suffix.lower()
-    data = _encode_mp4(video) if suffix == ".mp4" else _encode_animation(video, suffix)
+    data = _encode_mp4(frames, fps) if suffix == ".mp4" else _encode_animation(frames, fps, suffix)
     with aside(path) as partial:
         partial.write_bytes(data)
+
+
+def _alike(frames: Iterable[np.ndarray], fps: float) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The frames; the first is taken at once, so that what is wrong with it is said before anything is written."""
+    rest = iter(frames)
+    try:
+        first = np.asarray(next(rest))
+    except StopIteration:
+        raise ValueError("no frames given, expected uint8 (t, h, w, 3) with at least one frame") from None
+    Video(frames=first[None], fps=fps)
+
+    def checked() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        yield first
+        for index, frame in enumerate(rest, start=1):
+            if frame.shape != first.shape or frame.dtype != first.dtype:
+                raise ValueError(
+                    f"frame {index} is {frame.dtype} {frame.shape}, expected {first.dtype} {first.shape} as the first"
+                )
+            yield frame
+
+    return checked()
 
 
 def _is_folder(path: StrPath) -> bool:
     return os.fspath(path).endswith(("/", os.sep)) or not Path(path).suffix
 
 
-def _encode_mp4(video: Video) -> bytes:
-    height, width = video.frames.shape[1:3]
+def _encode_mp4(frames: Iterator[UInt8[np.ndarray, "h w 3"]], fps: float) -> bytes:
+    first = next(frames)
+    height, width, _ = first.shape
     if height % 2 or width % 2:
         raise ValueError(
             f"frames of {height}x{width} (height x width) cannot be written as MP4, expected an even height and width"
@@ -331,18 +356,19 @@ def _encode_mp4(video: Video) -> bytes:
     buffer = io.BytesIO()
     try:
         with av.open(buffer, "w", format="mp4") as container:
-            rate = Fraction(video.fps).limit_denominator(100_000)
-            stream = container.add_stream("libx264", rate=rate, options=H264_OPTIONS)
+            stream = container.add_stream(
+                "libx264", rate=Fraction(fps).limit_denominator(100_000), options=H264_OPTIONS
+            )
             stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
             context = stream.codec_context
             context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
             context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-            for frame in video.frames:
+            for frame in itertools.chain([first], frames):
                 container.mux(stream.encode(_rgb_to_yuv(frame)))
             container.mux(stream.encode())
     except av.FFmpegError as error:
         raise ValueError(
-            f"{height}x{width} frames (height x width) at {video.fps:g} per second cannot be encoded: {error.strerror}"
+            f"{height}x{width} frames (height x width) at {fps:g} per second cannot be encoded: {error.strerror}"
         ) from error
     return buffer.getvalue()
 
@@ -353,11 +379,11 @@ def _rgb_to_yuv(frame: UInt8[np.ndarray, "h w 3"]) -> av.VideoFrame:
     )
 
 
-def _encode_animation(video: Video, suffix: str) -> bytes:
+def _encode_animation(frames: Iterator[UInt8[np.ndarray, "h w 3"]], fps: float, suffix: str) -> bytes:
+    images = [Image.fromarray(frame) for frame in frames]
     tick, _ = ANIMATION_LIMITS[suffix]
     # Rounding the times, not the delays, keeps the average rate.
-    times = np.round(np.arange(len(video) + 1) * 1000 / video.fps / tick).astype(int) * tick
-    images = [Image.fromarray(frame) for frame in video.frames]
+    times = np.round(np.arange(len(images) + 1) * 1000 / fps / tick).astype(int) * tick
     if suffix == ".gif":  # Pillow's default, median cut, takes thirty times as long for half a decibel
         images = [image.quantize(256, Image.Quantize.FASTOCTREE) for image in images]
     first, *others = images

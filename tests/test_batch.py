@@ -14,7 +14,13 @@ from tests.small_models import write_small_stack
 JOBS = (
     {"reference": "a.png", "pose": "wave.npz", "output": "a_wave.mp4", "seed": 1},
     {"reference": "b.png", "pose": "wave.npz", "output": "b/wave.webp", "side_by_side": True, "num_frames": 2},
-    {"reference": "a.png", "pose": "wave.npz", "output": "a_wave_2.mp4", "guidance_interval": [0.0, 1.0], "guidance_scale": 2},
+    {
+        "reference": "a.png",
+        "pose": "wave.npz",
+        "output": "a_wave_2.mp4",
+        "guidance_interval": [0.0, 1.0],
+        "guidance_scale": 2,
+    },
 )
 
 

@@ -221,6 +221,19 @@ def test_frames_that_are_no_clip(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "clip.webp", "frames/"])
+def test_frames_one_after_another(name, tmp_path):
+    write_video(tmp_path / "whole" if name == "frames/" else tmp_path / f"whole_{name}", smooth(5), 8)
+    whole = read_video(tmp_path / "whole" if name == "frames/" else tmp_path / f"whole_{name}").frames
+    write_video(f"{tmp_path}/{name}", iter(smooth(5)), 8)
+    np.testing.assert_array_equal(read_video(f"{tmp_path}/{name}").frames, whole)
+    before = names(tmp_path)
+    for bad in (smooth(1)[0, :-2], smooth(1)[0].astype(np.float32)):
+        with pytest.raises(ValueError, match="frame 2 is .* as the first"):
+            write_video(f"{tmp_path}/other_{name}", iter([*smooth(2), bad]), 8)
+    assert names(tmp_path) == before
+
+
 # Reading what others wrote
 
 
