@@ -102,18 +102,19 @@ class OptimizerConfig:
     """How gradients change parameters.
 
     Attributes:
-      name: "adamw", or "adafactor", whose state is factored: two vectors for each matrix.
+      name: "adamw"; "adafactor", whose state is factored: two vectors for each matrix; or "muon", which makes all
+        directions of a matrix's update equally large: fewer steps to train from scratch, each with more work.
       learning_rate: at its highest.
       schedule: "constant" after the warm-up, or falling to zero as a "cosine".
       warmup_steps: of linear growth.
-      b1, b2, epsilon, weight_decay: AdamW's; Adafactor knows the last only.
+      b1, b2, epsilon, weight_decay: AdamW's, and Muon's but for epsilon; Adafactor knows the last only.
       clip_norm: largest norm of the whole gradient; None does not clip.
       accumulation: parts that a batch is computed in, one after the other; the result is that of the whole batch.
       ema_decay: of a moving average of the weights, which is validated and exported; None keeps none. It starts lower.
-      moment_dtype: of AdamW's first moment.
+      moment_dtype: of AdamW's and Muon's first moment.
     """
 
-    name: Literal["adamw", "adafactor"] = "adamw"
+    name: Literal["adamw", "adafactor", "muon"] = "adamw"
     learning_rate: float = 1e-5
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0

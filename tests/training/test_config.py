@@ -138,7 +138,7 @@ def test_override_changes_nothing_else():
         ("--optimizer.lr 1", "there is no field optimizer.lr: optimizer has no lr, it has name, learning_rate,"),
         (
             "--optimizer.name.x 1",
-            "there is no field optimizer.name.x: optimizer.name has no x, it is {adamw,adafactor}",
+            "there is no field optimizer.name.x: optimizer.name has no x, it is {adamw,adafactor,muon}",
         ),
         ("--batch-size.x 1", "there is no field batch_size.x: batch_size has no x, it is int"),
         ("--batch-size", "--batch-size has no value, expected --FIELD VALUE"),
@@ -151,7 +151,7 @@ def test_override_changes_nothing_else():
         ("--optimizer.learning-rate fast", "config.optimizer.learning_rate is 'fast', expected float"),
         ("--optimizer.learning-rate nan", "optimizer.learning_rate is nan, expected 0 or more"),
         ("--start.random 1", "config.start.random is '1', expected bool"),
-        ("--optimizer.name sgd", "config.optimizer.name is 'sgd', expected one of 'adamw', 'adafactor'"),
+        ("--optimizer.name sgd", "config.optimizer.name is 'sgd', expected one of 'adamw', 'adafactor', 'muon'"),
         ("--model.vae.block-out-channels 8,x", "config.model.vae.block_out_channels[1] is 'x', expected int"),
         ("--optimizer x", "optimizer has fields of its own, set those: name, learning_rate,"),
         ("--optimizer none", "optimizer has fields of its own, set those: name, learning_rate,"),
@@ -219,7 +219,7 @@ def test_files_that_are_none(tmp_path):
 IMPOSSIBLE = {
     "lora.rank is -1, expected 0 or more": lambda: Lora(rank=-1),
     "data.num_workers is -1, expected 0 or more": lambda: dataclasses.replace(tiny().data, num_workers=-1),
-    "optimizer.name is 'sgd', expected one of adamw, adafactor": lambda: OptimizerConfig(name="sgd"),
+    "optimizer.name is 'sgd', expected one of adamw, adafactor, muon": lambda: OptimizerConfig(name="sgd"),
     "optimizer.schedule is 'linear', expected one of constant, cosine": lambda: OptimizerConfig(schedule="linear"),
     "optimizer.learning_rate is -1, expected 0 or more": lambda: OptimizerConfig(learning_rate=-1),
     "optimizer.warmup_steps is -1, expected": lambda: OptimizerConfig(warmup_steps=-1),

@@ -1,4 +1,4 @@
-"""Learning rates by their formula, AdamW against PyTorch's, Adafactor's state."""
+"""Learning rates by their formula, AdamW and Muon against PyTorch's, Adafactor's state."""
 
 import math
 
@@ -108,7 +108,27 @@ def test_adafactor_s_first_step_is_a_sign():
     np.testing.assert_allclose(found["bias"], -0.1 * np.sign(gradient), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_muon_s_first_step_is_torch_s():
+    """PyTorch's, in bfloat16, is given matrices from inputs to outputs; vectors are AdamW's with Nesterov's momentum,
+    whose first step is a sign too, but larger."""
+    rng = np.random.default_rng(0)
+    shapes = {"ff.kernel": (6, 4), "conv.kernel": (3, 3, 2, 5), "conv.bias": (5,), "ff.kernel.lora_a": (6, 2)}
+    gradients = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    config = OptimizerConfig(name="muon", learning_rate=0.1, b1=0.95, weight_decay=0.0, clip_norm=None)
+    found = run(config, {name: jnp.zeros(shape) for name, shape in shapes.items()}, [gradients])
+    for name, gradient in gradients.items():
+        if gradient.ndim == 1:
+            np.testing.assert_allclose(found[name], -0.1 * (1 + 0.95 / 1.95) * np.sign(gradient), rtol=1e-4)
+            continue
+        matrix = gradient.reshape(-1, gradient.shape[-1])
+        parameter = torch.nn.Parameter(torch.zeros(matrix.shape))
+        parameter.grad = torch.tensor(matrix)
+        torch.optim.Muon([parameter], lr=0.1, weight_decay=0.0, adjust_lr_fn="match_rms_adamw").step()
+        theirs = parameter.detach().numpy().reshape(gradient.shape)
+        assert np.linalg.norm(found[name] - theirs) < 0.03 * np.linalg.norm(theirs), name
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
 def test_weight_decay_is_times_the_learning_rate(name):
     config = OptimizerConfig(name=name, learning_rate=1e-2, weight_decay=0.1)
     found = run(config, {"kernel": jnp.full((4, 4), 2.0)}, [{"kernel": jnp.zeros((4, 4))}] * 2)
