@@ -16,9 +16,15 @@ def config() -> TrainConfig:
         start=Start(vae=f"{BUNDLED.runs}/vae/model"),
         data=BUNDLED.data(num_frames=8, regions=FOREGROUND),
         optimizer=OptimizerConfig(
-            name="muon", learning_rate=3e-3, schedule="cosine", warmup_steps=100, b1=0.95, b2=0.99, weight_decay=0.0,
+            name="muon",
+            learning_rate=3e-3,
+            schedule="cosine",
+            warmup_steps=100,
+            b1=0.95,
+            b2=0.99,
+            weight_decay=0.0,
             ema_decay=0.998,
-        ),  # fmt: skip
+        ),
         compute=ComputeConfig(attention="xla"),
         checkpoints=CheckpointConfig(every=100),
         validation=BUNDLED.validation(every=500, num_clips=16, num_frames=2),

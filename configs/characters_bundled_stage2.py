@@ -16,9 +16,15 @@ def config() -> TrainConfig:
         start=Start(model=f"{BUNDLED.runs}/stage1/model"),
         data=BUNDLED.data(frames="clip", num_frames=16, regions=FOREGROUND),
         optimizer=OptimizerConfig(
-            name="muon", learning_rate=1e-3, schedule="cosine", warmup_steps=50, b1=0.95, b2=0.99, weight_decay=0.0,
+            name="muon",
+            learning_rate=1e-3,
+            schedule="cosine",
+            warmup_steps=50,
+            b1=0.95,
+            b2=0.99,
+            weight_decay=0.0,
             ema_decay=0.995,
-        ),  # fmt: skip
+        ),
         compute=ComputeConfig(attention="xla"),
         checkpoints=CheckpointConfig(every=100),
         validation=BUNDLED.validation(every=500, num_clips=16, num_frames=16),

@@ -19,9 +19,15 @@ def config() -> TrainConfig:
         data=BUNDLED.data(num_frames=3, regions=RegionWeights(hands=5.0, face=5.0, body=5.0)),
         autoencoder=AutoencoderObjective(reconstruction="l2", kl_weight=1e-6),
         optimizer=OptimizerConfig(
-            name="muon", learning_rate=4e-3, schedule="cosine", warmup_steps=100, b1=0.95, b2=0.99, weight_decay=0.0,
+            name="muon",
+            learning_rate=4e-3,
+            schedule="cosine",
+            warmup_steps=100,
+            b1=0.95,
+            b2=0.99,
+            weight_decay=0.0,
             ema_decay=0.998,
-        ),  # fmt: skip
+        ),
         checkpoints=CheckpointConfig(every=500),
         validation=BUNDLED.validation(every=1000, num_clips=16),
         batch_size=2,
