@@ -11,18 +11,16 @@ command goes on where it was interrupted. The folder gets table.md, table.json a
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from aa_jax.evaluation.protocols import PROTOCOLS, Metric
-from aa_jax.evaluation.suite import INFO
-from aa_jax.metrics.interval import mean_interval
 from aa_jax.video import read_video
 from benchmarks.modules import call
+from benchmarks.table import Row, legend, load_results, markdown, merged, write
 from configs.ablation.arms import ARMS
 
 PROTOCOL = PROTOCOLS["characters-small"]
@@ -84,45 +82,12 @@ def score(run: Run, num_clips: int) -> None:
         )  # fmt: skip
 
 
-def rows(runs: Sequence[Run]) -> Iterator[tuple[str, dict[str, dict]]]:
-    """Of each arm and stage, by metric, the mean, its 95 % interval over clips, the mean of each seed, and the true
-    frames' own; a clip counts by its mean over seeds."""
-    for title in dict.fromkeys(run.title for run in runs):
-        found = [json.loads((run.scores / "scores.json").read_text()) for run in runs if run.title == title]
-        row = {}
-        for metric in METRICS:
-            names = sorted(set.intersection(*(set(one["clips"]) for one in found)))
-            each = np.array([[one["clips"][name].get(metric) for name in names] for one in found], float)
-            whole = each[:, ~np.isnan(each).any(axis=0)]
-            interval = mean_interval(whole.mean(axis=0)) if whole.size else None
-            row[metric] = {
-                "mean": float(whole.mean()) if whole.size else None,
-                "interval": interval and list(interval),
-                "seeds": whole.mean(axis=1).tolist() if whole.size else [],
-                "truth": found[0]["estimates"].get(metric, {}).get("own"),
-            }
-        yield title, row
-
-
-def markdown(table: dict[str, dict[str, dict]]) -> str:
-    """The table for people: means with intervals, and the least and the most of the seeds."""
-    lines = [["arm", *(INFO[metric].title for metric in METRICS)]]
-    for title, row in table.items():
-        cells = []
-        for metric in METRICS:
-            each, digits = row[metric], INFO[metric].digits
-            if each["mean"] is None:
-                cells.append("")
-                continue
-            ends = "" if each["interval"] is None else " [{:.{d}f}, {:.{d}f}]".format(*each["interval"], d=digits)
-            cells.append(f"{each['mean']:.{digits}f}{ends}")
-        lines.append([title, *cells])
-    own = next(iter(table.values()))
-    truth = [own[metric]["truth"] for metric in METRICS]
-    shown = zip(METRICS, truth, strict=True)
-    lines.append(["true frames", *("" if one is None else f"{one:.{INFO[metric].digits}f}" for metric, one in shown)])
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def rows(runs: Sequence[Run]) -> dict[str, Row]:
+    """Of each arm and stage, over its seeds."""
+    return {
+        title: merged([load_results(run.scores) for run in runs if run.title == title], METRICS)
+        for title in dict.fromkeys(run.title for run in runs)
+    }
 
 
 def sheet(runs: Sequence[Run]) -> np.ndarray:
@@ -155,11 +120,10 @@ def main() -> None:
         train(run, args.change)
         score(run, args.num_clips)
     runs = [run for run in runs if (run.scores / "scores.json").is_file()]
-    table = dict(rows(sorted(runs, key=lambda run: (list(ARMS).index(run.arm), run.stage, run.seed))))
-    (args.output / "table.json").write_text(json.dumps(table, indent=1) + "\n")
-    (args.output / "table.md").write_text(markdown(table))
+    table = rows(sorted(runs, key=lambda run: (list(ARMS).index(run.arm), run.stage, run.seed)))
+    text = legend(METRICS, {}, args.num_clips) + "\n" + markdown(table, METRICS)
+    write(args.output, text, {"seeds": args.seeds, "num_clips": args.num_clips, "changes": args.change, "arms": table})
     Image.fromarray(sheet(runs)).save(args.output / "sheet.png")
-    print(markdown(table), end="")
 
 
 if __name__ == "__main__":

@@ -15,28 +15,22 @@ counts by its mean over them; table.json has each seed's mean.
 
 import argparse
 import dataclasses
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from aa_jax import cli
 from aa_jax.atomic import aside
-from aa_jax.environment import environment
 from aa_jax.evaluate import PREDICTED, evaluate, open_clips
 from aa_jax.evaluate import parser as evaluate_parser
 from aa_jax.evaluation.footage import folder_of_images
-from aa_jax.evaluation.protocols import PROTOCOLS, Metric
-from aa_jax.evaluation.report import finite
+from aa_jax.evaluation.protocols import PROTOCOLS
 from aa_jax.evaluation.results import Results
 from aa_jax.evaluation.sheet import sheet
-from aa_jax.evaluation.suite import INFO
-from aa_jax.metrics.interval import mean_interval
 from aa_jax.pose.retarget import METHODS
+from benchmarks.table import legend, markdown, merged, write
 
 SPLITS = {
     "identity": "characters that training holds out",
@@ -44,9 +38,7 @@ SPLITS = {
     "both": "characters and families of motion that training holds out",
     "driving": "characters that training holds out, driven by the keypoints of other bodies",
 }
-BETTER = {"higher": "Higher is better", "lower": "Lower is better", "truth": "Best near the truth"}
 SHEET_CLIPS = 12
-TRUTH = "the truth itself"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,56 +73,6 @@ def rows(model: str, split: str) -> Iterator[Row]:
     yield Row(title="truth through the VAE", options=(*given, "--baseline", "reconstruction"))
     yield Row(title="wrong reference", options=(*given, "--baseline", "wrong-reference"), noise=True)
     yield Row(title="wrong pose", options=(*given, "--baseline", "wrong-pose"), noise=True)
-
-
-def merged(found: Sequence[Results], metric: Metric) -> dict[str, Any]:
-    """A cell: the mean over clips and seeds, its interval, each seed's mean, and the true frames' own value."""
-    estimates = [results.estimates[metric] for results in found]
-    value, interval = float(np.mean([each.value for each in estimates])), estimates[0].interval
-    if len(found) > 1:
-        each = np.array([[results.clips[name].get(metric, np.nan) for name in found[0].clips] for results in found])
-        whole = each[:, np.isfinite(each).all(axis=0)]
-        interval = mean_interval(whole.mean(axis=0)) if whole.size else None
-    return {
-        "value": value,
-        "interval": interval,
-        "seeds": [each.value for each in estimates],
-        "clips": estimates[0].clips,
-        "truth": estimates[0].own,
-    }
-
-
-Table = Mapping[str, Mapping[Metric, dict[str, Any]]]
-
-
-def markdown(split: str, table: Table, metrics: Sequence[Metric]) -> str:
-    """The table of a split."""
-    lines = [["", *(INFO[metric].title for metric in metrics)], ["---"] * (1 + len(metrics))]
-    for title, row in table.items():
-        lines.append([title, *(_cell(row[metric]["value"], row[metric]["interval"], metric) for metric in metrics)])
-    first = next(iter(table.values()))
-    lines.append([TRUTH, *(_cell(first[metric]["truth"], None, metric) for metric in metrics)])
-    return f"## {split}: {SPLITS[split]}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _cell(value: float | None, interval: Sequence[float] | None, metric: Metric) -> str:
-    digits = INFO[metric].digits
-    ends = "" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
-    return "" if value is None or not np.isfinite(value) else f"{value:.{digits}f}{ends}"
-
-
-def legend(metrics: Sequence[Metric], unavailable: Mapping[Metric, str], num_clips: int) -> str:
-    """What there is to know of the columns."""
-    lines = [f"Means over {num_clips} clips, and in brackets their 95 % bootstrap interval over clips."]
-    for better, words in (
-        ("higher", "Higher is better"),
-        ("lower", "Lower is better"),
-        ("truth", "Best near the truth"),
-    ):
-        titles = [INFO[metric].title for metric in metrics if INFO[metric].better == better]
-        lines += [f"{words}: {'; '.join(titles)}."] if titles else []
-    lines += [f"{INFO[metric].title} is left out: it {reason}." for metric, reason in unavailable.items()]
-    return " ".join(lines) + "\n"
 
 
 def arguments(given: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -168,26 +110,11 @@ def benchmark(args: argparse.Namespace, more: Sequence[str]) -> None:
     }
     any_results = next(iter(found[args.splits[0]].values()))[0]
     metrics, unavailable = list(any_results.estimates), any_results.unavailable
-    tables: dict[str, Table] = {
-        split: {title: {metric: merged(each, metric) for metric in metrics} for title, each in lines.items()}
-        for split, lines in found.items()
-    }
-    facts = {
-        **{name: getattr(args, name) for name in ("model", "protocol", "num_clips", "seeds")},
-        "options": list(more),
-        "splits": tables,
-        **environment(),
-    }
-    text = "\n".join(
-        [legend(metrics, unavailable, args.num_clips), *(markdown(*each, metrics) for each in tables.items())]
-    )
-    for name, content in (
-        ("table.md", text),
-        ("table.json", json.dumps(finite(facts), indent=1, allow_nan=False) + "\n"),
-    ):
-        with aside(args.output / name) as partial:
-            partial.write_text(content, encoding="utf-8")
-    print(text, end="")
+    tables = {split: {title: merged(each, metrics) for title, each in lines.items()} for split, lines in found.items()}
+    sections = [f"## {split}: {SPLITS[split]}\n\n{markdown(table, metrics)}" for split, table in tables.items()]
+    facts = {name: getattr(args, name) for name in ("model", "protocol", "num_clips", "seeds")}
+    text = "\n".join([legend(metrics, unavailable, args.num_clips), *sections])
+    write(args.output, text, {**facts, "options": list(more), "splits": tables})
     if args.sheet:
         draw_sheet(args)
 

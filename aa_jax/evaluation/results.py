@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,27 @@ class Results:
             "problems": self.problems,
             "card": dict(self.card),
         }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Results":
+        """What `to_dict` gave, by way of JSON, where None stands for what is no number."""
+
+        def estimate(fields: Mapping[str, Any]) -> Estimate:
+            interval = fields["interval"] and Interval(*fields["interval"])
+            value = math.nan if fields["value"] is None else fields["value"]
+            return Estimate(**{**fields, "value": value, "interval": interval})
+
+        return cls(
+            estimates={name: estimate(fields) for name, fields in stored["estimates"].items()},
+            unavailable=stored["unavailable"],
+            clips={
+                name: {metric: math.nan if value is None else value for metric, value in values.items()}
+                for name, values in stored["clips"].items()
+            },
+            handled=tuple(stored["handled"]),
+            problems=tuple(stored["problems"]),
+            card=stored["card"],
+        )
 
 
 def gather(

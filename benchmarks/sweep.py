@@ -1,0 +1,54 @@
+"""What guidance and the number of steps are worth: a model on held-out characters, once for every value.
+
+    python -m benchmarks.sweep --model runs/characters_bundled/stage2/model --output runs/sweep
+        [--guidance-scales 1 1.4 2 3.5] [--steps 1 2 4 8 20] [--num-clips 32]
+
+Guidance is swept at the model's own number of steps, and steps at its own guidance. Each value is a run of
+`aa_jax.evaluate` in a folder of its own, so that the same command goes on where it was interrupted. `--output` gets
+table.md and table.json.
+"""  # fmt: skip
+
+import argparse
+from pathlib import Path
+
+from aa_jax.evaluation.protocols import PROTOCOLS, Metric
+from benchmarks.modules import call
+from benchmarks.table import Row, legend, load_results, markdown, merged, write
+
+METRICS: tuple[Metric, ...] = (
+    "psnr", "foreground_psnr", "background_psnr", "ssim", "emblem_bits", "pose", "warping_error", "flicker",
+)  # fmt: skip
+SWEPT = {"guidance": "guidance-scale", "steps": "num-inference-steps"}
+
+
+def row(args: argparse.Namespace, what: str, value: float) -> Row:
+    """One value's evaluation."""
+    folder = args.output / what / f"{value:g}"
+    call(
+        "aa_jax.evaluate", "--protocol", args.protocol, "--model", args.model, "--num-clips", args.num_clips,
+        "--metrics", *METRICS, "--output", folder, "--quiet", f"--{SWEPT[what]}", f"{value:g}",
+    )  # fmt: skip
+    return merged([load_results(folder)], METRICS)
+
+
+def main() -> None:
+    synthetic = [name for name, protocol in PROTOCOLS.items() if protocol.num_frames]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--protocol", choices=synthetic, default="characters-small")
+    parser.add_argument("--guidance-scales", type=float, nargs="*", default=[1, 1.4, 2, 3.5], metavar="S")
+    parser.add_argument("--steps", type=int, nargs="*", default=[1, 2, 4, 8, 20], metavar="N")
+    parser.add_argument("--num-clips", type=int, default=32)
+    args = parser.parse_args()
+    values = {"guidance": args.guidance_scales, "steps": args.steps}
+    tables = {
+        what: {f"{what} {value:g}": row(args, what, value) for value in each} for what, each in values.items() if each
+    }
+    sections = [f"## {what}\n\n{markdown(table, METRICS)}" for what, table in tables.items()]
+    text = "\n".join([legend(METRICS, {}, args.num_clips), *sections])
+    write(args.output, text, {"model": args.model, "num_clips": args.num_clips, "sweeps": tables})
+
+
+if __name__ == "__main__":
+    main()
