@@ -75,6 +75,7 @@ def parser() -> cli.Parser:
         "--skip-bad", action="store_true", help="leave out clips that cannot be compared; they are named in the results"
     )
     command.add_argument("--quiet", action="store_true", help="print the table and errors only")
+    command.add_argument("--json", action="store_true", help="print what scores.json holds in place of the table")
 
     model = command.add_argument_group("with --model or --baseline (defaults are the model's)")
     model.add_argument("--num-inference-steps", type=int, metavar="N")
@@ -128,13 +129,13 @@ def evaluate(args: argparse.Namespace) -> Results:
     return results
 
 
-def tell(results: Results, protocol: Protocol) -> None:
-    """Print the table, and what is to be known of it."""
+def tell(results: Results, protocol: Protocol, *, as_json: bool = False) -> None:
+    """Print the table or JSON, and, on stderr, what is to be known of it."""
     for line in results.problems:
         print(f"evaluate: left out: {line}", file=sys.stderr)
     if protocol.num_clips not in (None, len(results.clips)):
         print(f"evaluate: {len(results.clips)} clips, not the {protocol.num_clips} of {protocol.name}", file=sys.stderr)
-    print(table(results, protocol))
+    print(to_json(results) if as_json else table(results, protocol))
 
 
 def _generation(args: argparse.Namespace) -> Generation | None:
@@ -247,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         try:
-            tell(evaluate(args), _protocol(args))
+            tell(evaluate(args), _protocol(args), as_json=args.json)
         except ProblemsError as error:
             for line in error.lines:
                 print(f"evaluate: {line}", file=sys.stderr)

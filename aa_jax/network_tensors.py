@@ -20,7 +20,12 @@ def variables_of(state: nnx.State) -> dict[str, nnx.Variable]:
 
 def network_tensors(network: nnx.Module) -> dict[str, Tensor]:
     """The tensors of a network."""
-    return {key: variable.get_value() for key, variable in variables_of(nnx.state(network)).items()}
+    return state_tensors(nnx.state(network))
+
+
+def state_tensors(state: nnx.State) -> dict[str, Tensor]:
+    """The tensors of a network's state."""
+    return {key: variable.get_value() for key, variable in variables_of(state).items()}
 
 
 def fill(

@@ -43,7 +43,8 @@ def parser() -> cli.Parser:
     folder.add_argument(
         "--scores", type=Path, nargs="+", metavar="DIR/scores.json", help="what `aa_jax.evaluate` found, for the card"
     )
-    folder.add_argument("--notes", type=Path, metavar="FILE", help="a text for the card: purpose, limits, licences")
+    folder.add_argument("--notes", type=Path, metavar="FILE", help="a text for the card: purpose, limits, data")
+    folder.add_argument("--licence", metavar="NAME", help="of the weights, for the card; by the Hub's name: apache-2.0")
     many = command.add_argument_group("several processes")
     many.add_argument(
         "--distributed", action="store_true",
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace, changes: Sequence[str]) -> None:
             print(f"--{name.replace('_', '-'):50} {kind}")
         return
     require(args.workdir is not None or args.dry_run, "--workdir is not given, expected the folder of the run")
-    for name in ("step", "store", "scores", "notes"):
+    for name in ("step", "store", "scores", "notes", "licence"):
         require(args.export is not None or getattr(args, name) is None, f"--{name} is given without --export")
     for name in ("coordinator", "num_processes", "process_id"):
         given = getattr(args, name) is not None
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace, changes: Sequence[str]) -> None:
     workdir = args.workdir or Path("dry-run")
     if args.export:
         about = {"dtype": args.store or "float32", "scores": args.scores or (), "notes": args.notes}
-        export_checkpoint(config, workdir, args.export, step=args.step, **about)
+        export_checkpoint(config, workdir, args.export, step=args.step, licence=args.licence, **about)
         if jax.process_index() == 0 and not args.quiet:
             print(f"written  {args.export}")
         return

@@ -1,4 +1,5 @@
-"""Model folders: `config.json`, one `<network>.safetensors` per network, and `manifest.json` with sizes and checksums.
+"""Model folders: `config.json`, one `<network>.safetensors` per network, `manifest.json` with sizes and checksums, and
+a model card where there is one.
 
 Keys are the module path with dots (`down_blocks.0.resnets.1.conv1.kernel`), arrays have this library's layout. No
 PyTorch is needed.
@@ -25,10 +26,10 @@ from aa_jax.atomic import new_folder
 from aa_jax.config import ModelConfig
 from aa_jax.models.bundle import abstract_network
 from aa_jax.models.config import Policy
-from aa_jax.network_tensors import check_tensors, fill, network_tensors
+from aa_jax.network_tensors import check_tensors, fill, network_tensors, state_tensors
 from aa_jax.tensor_file import FileFacts, LazyArray, Tensor, read_tensors, write_tensors
 
-CONFIG, MANIFEST = "config.json", "manifest.json"
+CONFIG, MANIFEST, CARD = "config.json", "manifest.json", "README.md"
 # Stored parts that are not among the networks of `models.bundle`, and what they are built as.
 BUILT_AS = {"unet": "denoising_unet", "motion_module": "denoising_unet"}
 
@@ -191,6 +192,17 @@ def keeps_float32(key: str, keys: Container[str]) -> bool:
     return leaf in ("scale", "mean", "var", "pe") or leaf == "bias" and f"{parent}.scale" in keys
 
 
+def verify_sizes(folder: str | os.PathLike[str]) -> None:
+    """Compare every file's size with the manifest; errors as in `verify_checksums`."""
+    folder = Path(folder)
+    manifest = load_manifest(folder)
+    for name in manifest["files"]:
+        path = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing from the model folder: download or convert the model again")
+        _check_size(path, manifest)
+
+
 def verify_checksums(folder: str | os.PathLike[str]) -> None:
     """Compare every file's bytes with the manifest.
 
@@ -198,13 +210,9 @@ def verify_checksums(folder: str | os.PathLike[str]) -> None:
       FileNotFoundError: a file is missing.
       ValueError: a file is not what was written.
     """
-    folder = Path(folder)
-    manifest = load_manifest(folder)
-    for name, facts in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing from the model folder: download or convert the model again")
-        _check_size(path, manifest)
+    verify_sizes(folder)
+    for name, facts in load_manifest(folder)["files"].items():
+        path = Path(folder) / name
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != facts["sha256"]:
@@ -214,17 +222,34 @@ def verify_checksums(folder: str | os.PathLike[str]) -> None:
             )
 
 
-def resolve(path_or_hub_id: str | os.PathLike[str]) -> Path:
-    """A local model folder: the path itself, or a download of the Hugging Face Hub's `owner/name` (kept in its cache).
+def resolve(
+    path_or_hub_id: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> Path:
+    """A local model folder: the path itself, or a download of the Hugging Face Hub's `owner/name`, kept in its cache.
+
+    Args:
+      path_or_hub_id: a folder, `owner/name`, or `owner/name@revision`.
+      revision: a branch, tag or commit of the hub's repository; default its main branch.
+      cache_dir: where downloads are kept; default the hub's own cache.
 
     Raises:
-      FileNotFoundError: no such folder, and not the form of a hub id; or the hub has no such model.
+      FileNotFoundError: no such folder, and not the form of a hub id; or the hub has no such model or revision.
+      ValueError: a revision of a local folder, or two.
     """
     path = Path(path_or_hub_id)
     if path.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision {revision!r} given, but {path} is a local folder, which has none: leave it out")
         return path
-    if path.exists() or not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", str(path_or_hub_id)):
+    form = re.fullmatch(r"([\w][\w.-]*/[\w][\w.-]*)(?:@([\w][\w./-]*))?", str(path_or_hub_id))
+    if path.exists() or form is None:
         raise FileNotFoundError(f"{path_or_hub_id} is no model folder and no hub id of the form owner/name")
+    hub_id, tag = form.groups()
+    if tag is not None and revision is not None:
+        raise ValueError(f"revision {revision!r} given, but {path_or_hub_id} names one too: give one of them")
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -232,14 +257,39 @@ def resolve(path_or_hub_id: str | os.PathLike[str]) -> Path:
         raise ModuleNotFoundError(
             f"{path_or_hub_id} is not a local folder, and huggingface_hub, which would download it, is missing"
         ) from error
-    patterns = [CONFIG, MANIFEST, "*.safetensors"]
+    patterns = [CONFIG, MANIFEST, CARD, "*.safetensors"]
     try:
-        return Path(huggingface_hub.snapshot_download(str(path_or_hub_id), allow_patterns=patterns))
+        return Path(
+            huggingface_hub.snapshot_download(
+                hub_id, revision=revision or tag, cache_dir=cache_dir, allow_patterns=patterns
+            )
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FileNotFoundError(
             f"{path_or_hub_id} is not a local folder and could not be downloaded from the hub: {reason}"
         ) from error
+
+
+def save_pretrained(
+    folder: str | os.PathLike[str],
+    config: ModelConfig,
+    states: Mapping[str, nnx.State],
+    *,
+    card: str | None = None,
+) -> None:
+    """Write networks in memory as a model folder; `resolve` and `load_network` read it back bit for bit.
+
+    Args:
+      folder: must not exist, or be empty.
+      states: of each network, as `nnx.split` gives them and `Animator.weights` holds them.
+      card: text of the model card, README.md.
+
+    Raises:
+      ValueError, OSError: as `save_model`.
+    """
+    tensors = {name: state_tensors(state) for name, state in states.items()}
+    save_model(folder, config, tensors, texts=None if card is None else {CARD: card})
 
 
 def _check_size(path: Path, manifest: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ from aa_jax.weights import (
     load_network,
     resolve,
     save_model,
+    save_pretrained,
     verify_checksums,
 )
 from tests.small_models import IMAGE_ENCODER
@@ -198,22 +199,44 @@ def test_nothing_is_saved_over_or_by_halves(saved, networks, tmp_path):
     assert load_config(tmp_path / "model") == CONFIG
 
 
+def test_what_is_in_memory_is_saved(saved, networks, tmp_path):
+    """The same folder comes out, bit for bit, with a card."""
+    states = {name: nnx.split(network)[1] for name, network in networks.items()}
+    save_pretrained(tmp_path / "model", CONFIG, states, card="# Mine\n")
+    assert (tmp_path / "model" / "README.md").read_text() == "# Mine\n"
+    assert load_config(tmp_path / "model") == CONFIG
+    assert load_manifest(tmp_path / "model") == load_manifest(saved)
+    verify_checksums(tmp_path / "model")
+    with pytest.raises(ValueError, match="not empty"):
+        save_pretrained(tmp_path / "model", CONFIG, states)
+
+
 def test_resolve(saved, tmp_path, monkeypatch):
     assert resolve(saved) == saved and resolve(str(saved)) == saved
-    for name in ("nothing", "a/b/c", "../model", "/a/b", saved / "config.json"):
+    for name in ("nothing", "a/b/c", "../model", "/a/b", "a/b@", "a@b/c", saved / "config.json"):
         with pytest.raises(FileNotFoundError, match="no model folder and no hub id"):
             resolve(name)
     import huggingface_hub
 
     asked = []
-    monkeypatch.setattr(
-        huggingface_hub,
-        "snapshot_download",
-        lambda name, allow_patterns: asked.append((name, allow_patterns)) or str(saved),
-    )
-    assert resolve("owner/some-model.v2") == saved
-    ((name, patterns),) = asked
-    assert name == "owner/some-model.v2" and set(patterns) == {"config.json", "manifest.json", "*.safetensors"}
+
+    def download(name: str, *, allow_patterns: list[str], **where: object) -> str:
+        assert set(allow_patterns) == {"config.json", "manifest.json", "README.md", "*.safetensors"}
+        asked.append((name, where))
+        return str(saved)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert resolve("owner/some-model.v2") == resolve("owner/name@v1/a.b") == saved
+    assert resolve("owner/name", revision="abc", cache_dir=tmp_path) == saved
+    assert asked == [
+        ("owner/some-model.v2", {"revision": None, "cache_dir": None}),
+        ("owner/name", {"revision": "v1/a.b", "cache_dir": None}),
+        ("owner/name", {"revision": "abc", "cache_dir": tmp_path}),
+    ]
+    with pytest.raises(ValueError, match="revision 'v1' given, but .* is a local folder"):
+        resolve(saved, revision="v1")
+    with pytest.raises(ValueError, match="revision 'v1' given, but owner/name@v2 names one too"):
+        resolve("owner/name@v2", revision="v1")
 
     def fail(*_args: object, **_more: object) -> None:
         raise huggingface_hub.errors.LocalEntryNotFoundError("no connection\nmore")

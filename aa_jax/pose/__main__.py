@@ -9,12 +9,12 @@
 """  # fmt: skip
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from aa_jax import cli
 from aa_jax.image import ResizeMode, same_aspect
@@ -116,7 +116,9 @@ def _smooth_options(commands: argparse._SubParsersAction) -> None:
 
 
 def _info_options(commands: argparse._SubParsersAction) -> None:
-    _add_keypoints(commands.add_parser("info", help="tell what a file of keypoints holds"), "file")
+    options = commands.add_parser("info", help="tell what a file of keypoints holds")
+    _add_keypoints(options, "file")
+    options.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
 
 def _add_keypoints(options: argparse.ArgumentParser, name: str, size: str = "--image-size") -> None:
@@ -222,16 +224,36 @@ def run_smooth(args: argparse.Namespace) -> None:
 def run_info(args: argparse.Namespace) -> None:
     """`info`."""
     keypoints = _load(args.file, args.image_size)
-    visible = keypoints.scores >= VISIBLE
+    facts = describe(keypoints)
+    if args.json:
+        print(json.dumps(facts, indent=1))
+        return
     print(f"{args.file}: {_summary(keypoints)}")
-    for name, part in PARTS.items():
-        frames = visible[:, part].any(1).sum()
-        print(
-            f"  {name:10}  {visible[:, part].mean():6.1%} of points visible, some in {frames} of {len(visible)} frames"
-        )
-    if visible.any():
-        (left, top), (right, bottom) = (edge(keypoints.points[visible], axis=0) for edge in (np.min, np.max))
+    for name, part in facts["parts"].items():
+        seen = f"some in {part['frames']} of {facts['frames']} frames"
+        print(f"  {name:10}  {part['visible']:6.1%} of points visible, {seen}")
+    if facts["place"]:
+        left, top, right, bottom = facts["place"]
         print(f"  {'place':10}  x {left:.3f} to {right:.3f}, y {top:.3f} to {bottom:.3f} of the image")
+
+
+def describe(keypoints: Keypoints) -> dict[str, Any]:
+    """As JSON values: `frames`, `fps`, `height`, `width`; of each of the `parts`, which share of its points is
+    `visible` and in how many `frames` some are; `place`, the box (left, top, right, bottom) of what is visible, in
+    parts of the image, None where nothing is."""
+    visible = keypoints.scores >= VISIBLE
+    seen = keypoints.points[visible]
+    return {
+        "frames": len(keypoints),
+        "fps": keypoints.fps,
+        "height": keypoints.height,
+        "width": keypoints.width,
+        "parts": {
+            name: {"visible": float(visible[:, part].mean()), "frames": int(visible[:, part].any(1).sum())}
+            for name, part in PARTS.items()
+        },
+        "place": [*map(float, seen.min(0)), *map(float, seen.max(0))] if len(seen) else None,
+    }
 
 
 def _load(path: Path, size: list[int] | None) -> Keypoints:

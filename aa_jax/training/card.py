@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,9 @@ from aa_jax.config import ModelConfig
 from aa_jax.training.config import Start
 from aa_jax.training.log import METRICS, RUN
 
-CARD = "README.md"
-HEAD = """---
-library_name: aa_jax
-pipeline_tag: image-to-video
----
-"""
+TAGS = {"library_name": "aa_jax", "pipeline_tag": "image-to-video"}
+
+SCORES = "## Scores: "
 # A pause that is so many times longer than usual is none of the training's time.
 PAUSE = 20.0
 
@@ -85,6 +83,7 @@ def model_card(
     *,
     scores: Mapping[str, Mapping[str, Any]] | None = None,
     notes: str = "",
+    licence: str | None = None,
 ) -> str:
     """The card as Markdown.
 
@@ -93,10 +92,12 @@ def model_card(
       runs: from `stages`.
       scores: by a name, what `aa_jax.evaluate` wrote into scores.json.
       notes: text about purpose, limits, licence of the data: what no file tells.
+      licence: of the weights, by the hub's name (such as "apache-2.0").
     """
     inference = model.inference
+    tags = TAGS | ({"license": licence} if licence else {})
     parts = [
-        HEAD,
+        "".join(f"{line}\n" for line in ("---", *(f"{name}: {value}" for name, value in tags.items()), "---")),
         "# A model of aa_jax\n",
         notes.strip() + "\n" if notes.strip() else "",
         "A reference image and a pose sequence go in, a video comes out:\n",
@@ -118,6 +119,11 @@ def model_card(
         "It is worth what the tables say, on that data; of other images, sizes and motions nothing is known."
         + ("" if scores else " It was not evaluated.")
         + "\n",
+        "## Licence\n",
+        f"The weights: {licence}.\n"
+        if licence
+        else "None is stated for the weights. They may be bound to the terms of those that training began from, and of "
+        "its data: ask before you use them.\n",
     ]
     return "\n".join(part for part in parts if part)
 
@@ -142,7 +148,16 @@ def _scores(name: str, scores: Mapping[str, Any]) -> str:
         own = "" if each["own"] is None else f"{each['own']:.4g}"
         rows.append((metric, f"{each['value']:.4g}", interval, own))
     text = f"Protocol {protocol['name']}, split {protocol['split']}, {scores['card']['clips']} clips.\n"
-    return f"## Scores: {name}\n\n{text}\n" + _table(("metric", "value", "95 %", "true frames"), rows)
+    return f"{SCORES}{name}\n\n{text}\n" + _table(("metric", "value", "95 %", "true frames"), rows)
+
+
+def read_scores(card: str) -> dict[str, dict[str, float]]:
+    """By name, each metric's value in a card that `model_card` made; empty where it has none."""
+    found: dict[str, dict[str, float]] = {}
+    for title, text in re.findall(rf"^{SCORES}(.+)\n((?:(?!## ).*\n?)*)", card, flags=re.MULTILINE):
+        rows = re.findall(r"^\| ([^|]+) \| (-?\d[\d.e+-]*) \|", text, flags=re.MULTILINE)
+        found[title] = {metric: float(value) for metric, value in rows}
+    return found
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

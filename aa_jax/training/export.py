@@ -15,11 +15,10 @@ from jax.typing import DTypeLike
 from aa_jax.atomic import StrPath
 from aa_jax.config import ModelConfig
 from aa_jax.tensor_file import Tensor
-from aa_jax.training.card import CARD
 from aa_jax.training.lora import merge_lora
 from aa_jax.training.networks import Networks
 from aa_jax.training.state import Params
-from aa_jax.weights import cast_dtype, save_model
+from aa_jax.weights import CARD, cast_dtype, save_model
 
 Card = Callable[[Mapping[str, int]], str]
 

@@ -182,6 +182,7 @@ def export_checkpoint(
     dtype: StoredDtype = "float32",
     scores: Sequence[Path] = (),
     notes: Path | None = None,
+    licence: str | None = None,
 ) -> None:
     """Write a checkpoint of a run as a model folder with its card: the best one by default, averaged weights where
     there are any.
@@ -190,6 +191,7 @@ def export_checkpoint(
       dtype: that weights are stored in, those of norms aside.
       scores: what `aa_jax.evaluate` wrote, for the card: scores.json in folders, by which they are named there.
       notes: a text for the card.
+      licence: of the weights, for the card.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or a file for the card is missing.
@@ -202,7 +204,7 @@ def export_checkpoint(
     setup = set_up(config, mesh, next(_batches(config)))
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         state = checkpoints.restore(setup.abstract, checkpoints.best() if step is None else step)
-    _export(setup, state, workdir, folder, dtype=dtype, scores=found, notes=text)
+    _export(setup, state, workdir, folder, dtype=dtype, scores=found, notes=text, licence=licence)
 
 
 def _export(

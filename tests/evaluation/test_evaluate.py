@@ -66,6 +66,8 @@ def test_scores_of_two_folders(folders, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert re.search(rf"PSNR, dB +{np.mean(psnrs):.2f} +", printed)
     assert re.search(r"FVD +n/a +needs i3d.safetensors", printed)
+    assert run(folders, output, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == results(output)
 
 
 def test_the_page_shows_best_and_worst(folders, tmp_path):

@@ -1,5 +1,6 @@
 """The commands of `python -m aa_jax.pose`: a run of each, and bad input: one line, exit code 2, nothing written."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -151,6 +152,19 @@ def test_info(capsys, folder):
     save_keypoints(folder / "none.npz", Keypoints(points=pose.points, scores=0 * scores, height=96, width=64))
     assert run("info", folder / "none.npz") == 0
     assert "0.0% of points visible, some in 0 of 4 frames" in capsys.readouterr().out
+
+
+def test_info_as_json(capsys, folder):
+    pose = made(0)
+    assert run("info", folder / "dance.npz", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["frames"], facts["fps"], facts["height"], facts["width"]) == (4, 20.0, 96, 64)
+    assert facts["parts"]["body"] == {"visible": 1.0, "frames": 4}
+    assert facts["place"] == pytest.approx([*pose.points.min((0, 1)), *pose.points.max((0, 1))])
+    save_keypoints(folder / "none.npz", Keypoints(points=pose.points, scores=0 * pose.scores, height=96, width=64))
+    assert run("info", folder / "none.npz", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["fps"] is None and facts["place"] is None and facts["parts"]["face"] == {"visible": 0.0, "frames": 0}
 
 
 @pytest.fixture(scope="module")

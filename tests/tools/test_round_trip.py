@@ -345,6 +345,16 @@ def test_raw_autoencoder_of_the_original_layout(small_weights, configs, tmp_path
     assert_same(weights, torch.load(exported, weights_only=True)["state_dict"])
 
 
+def test_the_report_as_json(small_weights, configs, tmp_path, capsys):
+    """Nothing else is printed, so that scripts can read it."""
+    weights = small_weights("vae", "vae_sd_ft_mse")
+    folder = save_folder(weights, tmp_path / "vae", configs / "vae.config.json", "diffusion_pytorch_model.bin")
+    convert("sd", {"vae": folder}, tmp_path / "model", "--json")
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((tmp_path / "model" / "conversion.json").read_text())
+    assert [row["network"] for row in report["networks"]] == ["vae"]
+
+
 def test_casting_keeps_norms_and_export_restores_the_dtype(moore_files, sizes, tmp_path):
     model = convert("moore", moore_files, tmp_path / "model", "--dtype", "bfloat16", *sizes)
     stored = open_tensors(model, "denoising_unet")

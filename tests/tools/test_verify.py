@@ -51,6 +51,7 @@ def test_every_network_of_a_system(moore_files, recipe, tmp_path, capsys):
                 "--output",
                 str(model),
                 "--verify",
+                "--json",
             ]
         )
         == 0
@@ -58,7 +59,8 @@ def test_every_network_of_a_system(moore_files, recipe, tmp_path, capsys):
     errors = json.loads((model / "conversion.json").read_text())["verify"]
     assert set(errors) == {"reference_unet", "denoising_unet", "pose_guider", "vae", "image_encoder"}
     assert all(0 < error < 1e-4 for error in errors.values()), errors
-    assert capsys.readouterr().out.count("worst relative error") == 5
+    printed = capsys.readouterr()
+    assert printed.err.count("worst relative error") == 5 and json.loads(printed.out)["verify"] == errors
 
 
 def test_a_wrong_layout_is_found(moore_files, tmp_path, capsys, monkeypatch):

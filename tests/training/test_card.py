@@ -5,7 +5,7 @@ import json
 
 from aa_jax.config import ModelConfig
 from aa_jax.models.config import VAEConfig
-from aa_jax.training.card import model_card, stages
+from aa_jax.training.card import model_card, read_scores, stages
 from aa_jax.training.config import Start, to_dict
 from tests.training.runs import config
 
@@ -51,3 +51,22 @@ def test_scores_and_notes():
     assert "For tests alone." in card and "not evaluated" not in card and "Nothing is known of it." in card
     assert "## Scores: new characters" in card and "Protocol characters, split both, 64 clips." in card
     assert "| psnr | 20.12 | 19 to 21.25 |  |" in card and "| flicker | 0.9 |  | 0.99 |" in card
+    assert read_scores(card) == {"new characters": {"psnr": 20.12, "flicker": 0.9}}
+
+
+def test_scores_are_read_back_by_their_names():
+    card = {"protocol": {"name": "videos", "split": "test"}, "clips": 2}
+    values = {"psnr": 21.5, "pose@0.05 hands": 1e-07, "fvd": float("nan"), "second_difference": -3.25}
+    estimates = {name: {"value": value, "interval": None, "own": None} for name, value in values.items()}
+    scores = {name: {"card": card, "estimates": estimates} for name in ("one", "two, of others")}
+    del values["fvd"]
+    assert read_scores(model_card(VAE, {"vae": 1}, [], scores=scores)) == dict.fromkeys(scores, values)
+    assert read_scores(model_card(VAE, {"vae": 1}, [])) == {}
+
+
+def test_the_licence_is_stated_or_said_to_be_missing():
+    card = model_card(VAE, {}, [], licence="apache-2.0")
+    assert card.startswith("---\nlibrary_name: aa_jax\npipeline_tag: image-to-video\nlicense: apache-2.0\n---\n")
+    assert "The weights: apache-2.0." in card
+    without = model_card(VAE, {}, [])
+    assert "license:" not in without and "None is stated" in without

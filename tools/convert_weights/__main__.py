@@ -10,6 +10,7 @@
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -89,6 +90,7 @@ def parser() -> cli.Parser:
         command.add_argument(
             "--verify", action="store_true", help="compare the networks with PyTorch's on random input"
         )
+        command.add_argument("--json", action="store_true", help="print what conversion.json holds, for scripts")
         if "denoising_unet" in roles:
             command.add_argument("--image-only", action="store_true", help="no motion modules: single images")
     back = commands.add_parser("export", help="write a model folder as a published system's files")
@@ -141,11 +143,13 @@ def run_convert(args: argparse.Namespace) -> None:
             {KEPT_FILE: conversion.kept},
         )
         report = conversion_report(conversion, facts)
-        print(table(report))
+        if not args.json:
+            print(table(report))
         if args.verify:
-            report["verify"] = verify(partial, conversion)
+            with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
+                report["verify"] = verify(partial, conversion)
         (partial / "conversion.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(f"written: {args.output}")
+    print(json.dumps(report, indent=1) if args.json else f"written: {args.output}")
 
 
 def run_export(args: argparse.Namespace) -> None:

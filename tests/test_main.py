@@ -1,0 +1,69 @@
+"""The one command of the package: its table of verbs, its help, and what it passes on."""
+
+import configparser
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aa_jax
+from aa_jax.__main__ import GROUPS, VERBS, main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_is_there(name):
+    assert callable(importlib.import_module(VERBS[name].module).main)
+
+
+def test_help_names_every_verb_once(capsys):
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for group in GROUPS.values():
+        for name, verb in group.items():
+            assert said.count(f"  {name:10}{verb.summary}\n") == 1
+    assert len(VERBS) == sum(map(len, GROUPS.values())) and max(map(len, said.splitlines())) <= 120
+    assert len(said.splitlines()) < 40
+
+
+def test_help_imports_no_verb():
+    """It comes at once: nothing heavy is imported for it."""
+    code = (
+        "import sys; from aa_jax.__main__ import main; main(['--help']); "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'jax', 'numpy', 'PIL', 'tqdm', 'cv2'}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert run.stdout.splitlines()[-1] == ""
+
+
+def test_a_verb_gets_its_arguments_and_gives_its_code(monkeypatch):
+    module = importlib.import_module(VERBS["info"].module)
+    monkeypatch.setattr(module, "main", lambda arguments: [7, *arguments].index("--json"))
+    assert main(["info", "model/", "--json"]) == 2
+    assert main(["info", "--json"]) == 1
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], "no verb given"), (["walk"], "'walk' given")])
+def test_no_such_verb(words, expected, capsys):
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert expected in printed.err and "expected one of animate, batch" in printed.err
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"aa-jax {aa_jax.__version__}\n"
+
+
+def test_the_installed_command_is_this_one(monkeypatch, capsys):
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    name, _, target = setup["options.entry_points"]["console_scripts"].strip().partition(" = ")
+    module, _, function = target.partition(":")
+    monkeypatch.setattr(sys, "argv", [name, "--version"])
+    assert name == "aa-jax" and getattr(importlib.import_module(module), function)() == 0
+    assert capsys.readouterr().out.startswith("aa-jax ")
