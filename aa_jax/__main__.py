@@ -74,7 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = f"{name!r} given" if name else "no verb given"
         print(f"{PROGRAM}: {given}, expected one of {', '.join(VERBS)} (see --help)", file=sys.stderr)
         return 2
-    return importlib.import_module(VERBS[name].module).main(rest)
+    try:
+        module = importlib.import_module(VERBS[name].module)
+    except ModuleNotFoundError as error:
+        from aa_jax import cli
+
+        print(f"{PROGRAM} {name}: {cli.missing(error)}", file=sys.stderr)
+        return 2
+    return module.main(rest)
 
 
 if __name__ == "__main__":

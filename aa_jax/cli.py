@@ -14,6 +14,13 @@ from tqdm import tqdm
 
 from aa_jax.closing import Closing
 
+EXTRAS = {
+    "train": ("array_record", "grain", "importlib_resources", "optax", "orbax", "tensorboardX", "tensorflow_datasets"),
+    "pose": ("onnxruntime",),
+    "convert": ("diffusers", "torch", "transformers"),
+}
+"""The modules that each extra of the package brings."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
@@ -31,7 +38,9 @@ def run(program: str, command: Callable[[], object], output: Path) -> int:
     """
     try:
         command()
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        return _fail(program, missing(error))
+    except (ValueError, FileNotFoundError) as error:
         return _fail(program, str(error))
     except BrokenPipeError:  # whoever reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,6 +85,15 @@ class Bar(Closing):
         """Leave it as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to install, where the module that is missing belongs to an extra."""
+    top = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if top in modules:
+            return f"{top} is missing: pip install 'aa_jax[{extra}]'"
+    return str(error)
 
 
 def _fail(program: str, message: str) -> int:

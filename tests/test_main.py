@@ -2,6 +2,7 @@
 
 import configparser
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,44 @@ from pathlib import Path
 import pytest
 
 import aa_jax
-from aa_jax.__main__ import GROUPS, VERBS, main
+from aa_jax import cli
+from aa_jax.__main__ import GROUPS, VERBS, Verb, main
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", VERBS)
-def test_every_verb_is_there(name):
-    assert callable(importlib.import_module(VERBS[name].module).main)
+EXTRAS = [module for modules in cli.EXTRAS.values() for module in modules if module not in ("optax", "orbax")]
+
+
+def test_every_verb_is_there():
+    """Also where the core alone is installed (with flax, which brings optax and orbax)."""
+    code = (
+        f"import importlib, sys; sys.modules.update(dict.fromkeys({EXTRAS})); "
+        f"print([callable(importlib.import_module(name).main) for name in {[verb.module for verb in VERBS.values()]}])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert run.stdout.strip() == str([True] * len(VERBS))
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    for module in ("aa_jax.data.builders", "aa_jax.data.prepare", "aa_jax.data.encode"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    assert main(["data", "prepare", "synthetic", "--num-clips", "1", "--output", str(tmp_path / "data")]) == 2
+    said = "data: tensorflow_datasets is missing: pip install 'aa_jax[train]'\n"
+    assert capsys.readouterr().err == said and not list(tmp_path.iterdir())
+    monkeypatch.setitem(VERBS, "info", Verb(module="tensorflow_datasets", summary=""))
+    assert main(["info"]) == 2 and capsys.readouterr().err == f"aa-jax info: {said[6:]}"
+    monkeypatch.setitem(VERBS, "info", Verb(module="aa_jax.nothing", summary=""))
+    assert main(["info"]) == 2 and "No module named 'aa_jax.nothing'" in capsys.readouterr().err
+
+
+def test_extras_are_the_packages():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for extra, modules in cli.EXTRAS.items():
+        listed = re.findall(r"^([\w-]+)", setup["options.extras_require"][extra], flags=re.M)
+        assert set(modules) == {name.replace("-", "_").removesuffix("_checkpoint") for name in listed}
 
 
 def test_help_names_every_verb_once(capsys):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from aa_jax.atomic import aside
@@ -39,6 +38,8 @@ class RunLog(Closing):
         self._images = folder / IMAGES
         _trim(folder / METRICS, last)
         self._metrics = open(folder / METRICS, "a", encoding="utf-8")  # noqa: SIM115 closed by `close`
+        from tensorboardX import SummaryWriter  # an extra, which readers of a run's files do not need
+
         self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=last + 1, flush_secs=10)
 
     def close(self) -> None:
