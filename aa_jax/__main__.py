@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = f"{name!r} given" if name else "no verb given"
         print(f"{PROGRAM}: {given}, expected one of {', '.join(VERBS)} (see --help)", file=sys.stderr)
         return 2
+    if os.getcwd() not in sys.path:  # as `python -m` has it: configurations import one another from there
+        sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(VERBS[name].module)
     except ModuleNotFoundError as error:

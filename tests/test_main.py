@@ -77,6 +77,15 @@ def test_a_verb_gets_its_arguments_and_gives_its_code(monkeypatch):
     assert main(["info", "--json"]) == 1
 
 
+def test_the_present_folder_is_imported_from(monkeypatch, tmp_path):
+    """As with `python -m`, also where an installed command's path is that of its own folder."""
+    (tmp_path / "beside_the_user.py").write_text("def main(arguments):\n    return len(arguments)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setitem(VERBS, "info", Verb(module="beside_the_user", summary=""))
+    assert main(["info", "a", "b", "c"]) == 3
+
+
 @pytest.mark.parametrize(("words", "expected"), [([], "no verb given"), (["walk"], "'walk' given")])
 def test_no_such_verb(words, expected, capsys):
     assert main(words) == 2
