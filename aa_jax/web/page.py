@@ -65,7 +65,13 @@ def build(studio: Studio) -> gr.Blocks:
                     elem_id="result",
                 )  # fmt: skip
                 beside = gr.Video(
-                    show_label=False, autoplay=True, loop=True, interactive=False, buttons=[], elem_id="beside"
+                    show_label=False,
+                    autoplay=True,
+                    loop=True,
+                    interactive=False,
+                    buttons=[],
+                    height=170,
+                    elem_id="beside",
                 )
                 gr.Markdown("Character, pose and animation", elem_classes="caption")
                 download = gr.DownloadButton("Download MP4", interactive=False, elem_id="download")
@@ -177,11 +183,14 @@ def _reference(studio: Studio) -> dict[str, Any]:
 
 
 def _pose() -> dict[str, Any]:
-    kind = gr.Radio([BUNDLED, UPLOAD], value=BUNDLED, label="Pose", elem_id="kind")
+    kind = gr.Radio(
+        [BUNDLED, UPLOAD], value=BUNDLED, label="Pose", elem_id="kind",
+        info="A drawn skeleton (a video, or its images), or keypoints (.npz; OpenPose, DisCo or MediaPipe JSON).",
+    )  # fmt: skip
     motion = gr.Dropdown(list(examples.MOTIONS), label="Motion", elem_id="motion")
     files = gr.File(
-        label="A video or images of a drawn skeleton, or keypoints (.npz; OpenPose, DisCo or MediaPipe JSON)",
-        file_count="multiple", file_types=list(POSE_SUFFIXES), height=140, visible=False, elem_id="pose",
+        label="Video, images or keypoints", file_count="multiple", file_types=list(POSE_SUFFIXES), height=140,
+        visible=False, elem_id="pose",
     )  # fmt: skip
     return {"kind": kind, "motion": motion, "files": files}
 
