@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from importlib.util import find_spec
 
@@ -65,21 +64,18 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(web_model, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aa_jax.web", "--model", str(web_model), "--port", str(port)],
-        env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout.readline() == f"open http://127.0.0.1:{port}/\n"
-        assert any(path.name.startswith("aa_jax_web_") for path in tmp_path.iterdir())
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
-            assert "default-src 'self'" in response.headers["Content-Security-Policy"]
-        with socket.socket() as elsewhere:  # another address of this machine
-            assert elsewhere.connect_ex(("127.0.0.2", port)) != 0
-    finally:
-        process.send_signal(signal.SIGTERM)
-        end = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < end:
-            time.sleep(0.1)
-        process.kill()
+    command = [sys.executable, "-m", "aa_jax.web", "--model", str(web_model), "--port", str(port)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == f"open http://127.0.0.1:{port}/\n"
+            assert any(path.name.startswith("aa_jax_web_") for path in tmp_path.iterdir())
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
+                assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+            with socket.socket() as elsewhere:  # another address of this machine
+                assert elsewhere.connect_ex(("127.0.0.2", port)) != 0
+            process.send_signal(signal.SIGTERM)
+            process.wait(120)
+        finally:
+            process.kill()
     assert not list(tmp_path.iterdir())
