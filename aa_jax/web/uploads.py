@@ -51,8 +51,10 @@ class Limits:
 
 
 def check_files(what: str, files: Sequence[Path], suffixes: Sequence[str], limits: Limits) -> None:
-    """Raise ValueError unless all files are of the kinds `suffixes`, and together not too large."""
+    """Raise ValueError unless all files are there, of the kinds `suffixes`, and together not too large."""
     for file in files:
+        if not file.is_file():
+            raise ValueError(f"{what} {file.name} is here no more: uploads are deleted after a while, upload it again")
         if file.suffix.lower() not in suffixes:
             raise ValueError(f"{what} {file.name} is of another kind than expected: {', '.join(suffixes)}")
     size = sum(file.stat().st_size for file in files)

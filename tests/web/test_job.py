@@ -123,6 +123,7 @@ def bad_files(folder):
         ("pose", "other.json", "other.json holds no keypoints that are known"),
         ("pose", "large.npz", "the pose is 3.0 MB, expected at most 2 MB"),
         ("pose", "bomb.npz", "the pose bomb.npz unpacks to 3 MB, expected at most 2"),
+        ("pose", "deleted.npz", "the pose deleted.npz is here no more: .* upload it again"),
         ("reference_pose", "text.npz", "text.npz is damaged"),
         ("reference_pose", "notes.txt", "the reference's keypoints notes.txt is of another kind"),
     ]
