@@ -112,23 +112,31 @@ def load_pose(
     fps: float | None = None,
     scale: Scale = "auto",
     choose: Choice | None = None,
+    max_frames: int | None = None,
 ) -> Keypoints | Video:
     """Read a pose: keypoints, else drawn frames from a video, an animated image or a folder of images.
 
     Args:
       path: keypoints are an `.npz` or `.json` file, a folder of JSON without images, or a clip's folder of DisCo.
       height: this and the others: of keypoints, see `load_keypoints`.
+      max_frames: only so many frames from the start; of drawings no more are decoded.
 
     Raises:
       FileNotFoundError: there is nothing at `path`.
       ValueError: what is there is none of these; see `load_keypoints` and `aa_jax.video.read_video`.
     """
-    if not _holds_keypoints(Path(path)):
-        return read_video(path)
-    return load_keypoints(path, height=height, width=width, fps=fps, scale=scale, choose=choose)
+    if not holds_keypoints(Path(path)):
+        return read_video(path, max_frames=max_frames)
+    keypoints = load_keypoints(path, height=height, width=width, fps=fps, scale=scale, choose=choose)
+    return keypoints.take(slice(max_frames))
 
 
-def _holds_keypoints(path: Path) -> bool:
+def holds_keypoints(path: Path) -> bool:
+    """Whether a pose is keypoints, and not drawn, as far as names say; a folder's JSON is looked into.
+
+    Raises:
+      ValueError: a folder holds both.
+    """
     if not path.is_dir():
         return path.suffix.lower() in (SUFFIX, json_files.SUFFIX)
     if (path / DISCO_FOLDER).is_dir():

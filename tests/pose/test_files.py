@@ -150,6 +150,8 @@ def test_load_pose_goes_by_what_the_path_is(tmp_path):
         write_video(tmp_path / name, frames, 12)
         drawn = load_pose(tmp_path / name)
         assert (drawn.frames.shape, drawn.fps) == (frames.shape, pytest.approx(12, rel=0.05))
+    for name in ("pose.NPZ", "frames", "pose.mp4", "pose.gif"):
+        assert [len(load_pose(tmp_path / name, max_frames=count)) for count in (2, 9)] == [2, 3]
     Image.fromarray(frames[0]).save(tmp_path / "still.png")
     np.testing.assert_array_equal(load_pose(tmp_path / "still.png").frames, frames[:1])
 

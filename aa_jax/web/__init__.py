@@ -1,0 +1,1 @@
+"""The page: animating in a browser."""
