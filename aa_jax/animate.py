@@ -11,21 +11,76 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from aa_jax import cli, preprocess
-from aa_jax.animator import DTYPES, Animator, check_size, retarget_pose
+from aa_jax.animator import DTYPES, Animator, retarget_pose
 from aa_jax.config import ModelConfig
 from aa_jax.image import load_image
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS
 from aa_jax.pose.files import load_pose
 from aa_jax.pose.keypoints import Keypoints
 from aa_jax.pose.retarget import METHODS
+from aa_jax.request import check_size
 from aa_jax.video import DEFAULT_FPS, Video, check_writable, side_by_side, write_video
 from aa_jax.weights import load_config, resolve
+
+# What decides the programs, as `Animator` calls it.
+PROGRAM_OPTIONS = (
+    "height", "width", "num_inference_steps", "guidance_scale", "guidance_rescale", "guidance_interval", "sampler",
+    "windows", "window_length", "window_overlap", "window_batch", "frame_batch", "bucket_frames",
+)  # fmt: skip
+Group = argparse._ArgumentGroup
+
+
+def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
+    """Arguments for `PROGRAM_OPTIONS`, and for how the weights are loaded: dtype and attention."""
+    divisible = "divisible by what the model's VAE downscales by, 8 in Stable Diffusion's"
+    video.add_argument("--height", type=int, metavar="PIXELS", help=divisible)
+    video.add_argument("--width", type=int, metavar="PIXELS", help=divisible)
+
+    sampling.add_argument("--num-inference-steps", type=int, metavar="N")
+    sampling.add_argument("--guidance-scale", type=float, metavar="S", help="1 or less switches guidance off")
+    sampling.add_argument("--guidance-rescale", type=float, default=0.0, metavar="R", help="0 to 1, default 0")
+    sampling.add_argument(
+        "--guidance-interval",
+        type=float,
+        nargs=2,
+        default=(0.0, 1.0),
+        metavar=("START", "END"),
+        help="guided part of the run, default 0 1",
+    )
+    sampling.add_argument("--sampler", default="ddim", metavar="NAME", help="ddim (default), dpm++ or euler")
+    sampling.add_argument("--windows", metavar="NAME", help="long video: paper, uniform, triangular, shifted or moore")
+    sampling.add_argument("--window-length", type=int, metavar="FRAMES", help="frames denoised together")
+    sampling.add_argument("--window-overlap", type=int, metavar="FRAMES")
+
+    machine.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of weights and computation, default float32"
+    )
+    machine.add_argument("--attention", choices=ATTENTION_IMPLEMENTATIONS, default="auto", help="kernel, default auto")
+    machine.add_argument(
+        "--window-batch",
+        type=int,
+        metavar="N",
+        help="windows in the network at once, default all; fewer take less memory",
+    )
+    machine.add_argument("--frame-batch", type=int, default=4, metavar="N", help="frames in the VAE at once, default 4")
+    machine.add_argument(
+        "--no-bucket-frames",
+        dest="bucket_frames",
+        action="store_false",
+        help="a program for just this number of frames; else it is rounded up, where that changes no frame",
+    )
+
+
+def program_options(args: argparse.Namespace) -> dict[str, Any]:
+    """`PROGRAM_OPTIONS`, as `Animator` takes them."""
+    options = {name: getattr(args, name) for name in PROGRAM_OPTIONS}
+    return options | {"guidance_interval": tuple(args.guidance_interval)}
 
 
 def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
@@ -59,9 +114,9 @@ def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
     )
 
     video = command.add_argument_group("video (defaults are the model's)")
-    divisible = "divisible by what the model's VAE downscales by, 8 in Stable Diffusion's"
-    video.add_argument("--height", type=int, metavar="PIXELS", help=divisible)
-    video.add_argument("--width", type=int, metavar="PIXELS", help=divisible)
+    sampling = command.add_argument_group("sampling (defaults are the model's)")
+    machine = command.add_argument_group("machine")
+    add_program_options(video, sampling, machine)
     video.add_argument("--num-frames", type=int, metavar="N", help="default: all frames of the pose")
     video.add_argument("--fps", type=float, help=f"frames per second; default: the pose's, or {DEFAULT_FPS:g}")
     video.add_argument(
@@ -82,36 +137,13 @@ def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
         help="keypoints of the reference image, for --retarget: python -m aa_jax.pose extract IMG --output FILE.npz",
     )
 
-    sampling = command.add_argument_group("sampling (defaults are the model's)")
-    sampling.add_argument("--num-inference-steps", type=int, metavar="N")
-    sampling.add_argument("--guidance-scale", type=float, metavar="S", help="1 or less switches guidance off")
-    sampling.add_argument("--guidance-rescale", type=float, default=0.0, metavar="R", help="0 to 1, default 0")
-    sampling.add_argument(
-        "--guidance-interval",
-        type=float,
-        nargs=2,
-        default=(0.0, 1.0),
-        metavar=("START", "END"),
-        help="guided part of the run, default 0 1",
-    )
     sampling.add_argument("--seed", type=int, default=42, help="default 42")
-    sampling.add_argument("--sampler", default="ddim", metavar="NAME", help="ddim (default), dpm++ or euler")
-    sampling.add_argument("--windows", metavar="NAME", help="long video: paper, uniform, triangular, shifted or moore")
-    sampling.add_argument("--window-length", type=int, metavar="FRAMES", help="frames denoised together")
-    sampling.add_argument("--window-overlap", type=int, metavar="FRAMES")
-
-    machine = command.add_argument_group("machine")
     machine.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="of weights and computation, default float32"
+        "--compiled",
+        type=Path,
+        metavar="DIR",
+        help="programs that `aa_jax.compile` wrote, as trusted as code; what is not among them is compiled",
     )
-    machine.add_argument("--attention", choices=ATTENTION_IMPLEMENTATIONS, default="auto", help="kernel, default auto")
-    machine.add_argument(
-        "--window-batch",
-        type=int,
-        metavar="N",
-        help="windows in the network at once, default all; fewer take less memory",
-    )
-    machine.add_argument("--frame-batch", type=int, default=4, metavar="N", help="frames in the VAE at once, default 4")
     machine.add_argument("--quiet", action="store_true", help="print errors only")
     return command
 
@@ -163,26 +195,14 @@ def make_video(
     Raises:
       ValueError: an option that the model cannot follow.
     """
-    frames, height, width, _ = inputs.drawn.shape
     video = animator(
         inputs.reference,
         inputs.pose,
-        height=height,
-        width=width,
-        num_frames=frames,
-        num_inference_steps=args.num_inference_steps,
-        guidance_scale=args.guidance_scale,
-        guidance_rescale=args.guidance_rescale,
-        guidance_interval=tuple(args.guidance_interval),
+        num_frames=len(inputs.drawn),
         seed=args.seed,
-        sampler=args.sampler,
-        windows=args.windows,
-        window_length=args.window_length,
-        window_overlap=args.window_overlap,
-        window_batch=args.window_batch,
-        frame_batch=args.frame_batch,
         resize=args.resize,
         progress=progress,
+        **program_options(args),
     )
     return side_by_side(inputs.character, inputs.drawn, video) if args.side_by_side else video
 
@@ -198,6 +218,8 @@ def animate(args: argparse.Namespace) -> None:
 
     start = time.perf_counter()
     animator = Animator.from_pretrained(args.model, dtype=args.dtype, attention=args.attention)
+    if args.compiled is not None:
+        animator.load_compiled(args.compiled)
     millions = sum(np.size(leaf) for leaf in animator.leaves()) / 1e6
     said = f"{config.family}, {millions:.0f} million parameters, {args.dtype}, read in {_since(start)}"
     say(f"model    {args.model}: {said}")

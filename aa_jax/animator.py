@@ -1,6 +1,8 @@
 """The public object: a reference image and a pose sequence in, a video out."""
 
 import dataclasses
+import functools
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,21 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, Shaped, UInt8
 from PIL import Image
 
-from aa_jax import preprocess
+from aa_jax import executables, preprocess
 from aa_jax.config import ModelConfig
-from aa_jax.diffusion.guidance import Guidance
-from aa_jax.diffusion.samplers import DDIM, Sampler, get_sampler
-from aa_jax.diffusion.windows import Windows, get_windows
+from aa_jax.diffusion.samplers import Sampler
+from aa_jax.diffusion.windows import Windows
 from aa_jax.image import ResizeMode, load_image, same_aspect
-from aa_jax.models.config import Policy, needed
+from aa_jax.models.config import Policy
 from aa_jax.pose.files import SUFFIX, load_pose
 from aa_jax.pose.keypoints import Keypoints
 from aa_jax.pose.retarget import RetargetMethod
 from aa_jax.pose.retarget import retarget as retarget_keypoints
 from aa_jax.programs import Programs, Weights
+from aa_jax.request import Request
 from aa_jax.video import Video
 from aa_jax.weights import load_config, load_network, resolve
 
@@ -56,7 +58,6 @@ class Animator:
         self.weights: Weights = {name: state for name, (_, state) in split.items()}
         self._graphs = {name: graph for name, (graph, _) in split.items()}
         self.programs = Programs(config, self._graphs)
-        self._progress = _Progress()
 
     @classmethod
     def from_pretrained(
@@ -76,9 +77,9 @@ class Animator:
         """
         folder = resolve(path_or_hub_id)
         config = load_config(folder)
-        dtype = jnp.float32 if dtype is None else dtype
-        if jnp.dtype(dtype).name not in DTYPES:
-            raise ValueError(f"dtype is {jnp.dtype(dtype).name}, expected one of {', '.join(DTYPES)}")
+        dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
+        if dtype.name not in DTYPES:
+            raise ValueError(f"dtype is {dtype.name}, expected one of {', '.join(DTYPES)}")
         policy = Policy(dtype=dtype, attention=attention)
         names = config.networks if not config.lacking else ()  # of a part of a system, none is loaded in vain
         return cls(config, {name: load_network(folder, name, dtype=dtype, policy=policy) for name in names})
@@ -109,6 +110,7 @@ class Animator:
         window_overlap: int | None = None,
         window_batch: int | None = None,
         frame_batch: int = 4,
+        bucket_frames: bool = True,
         resize: ResizeMode | None = None,
         retarget: RetargetMethod = "none",
         reference_pose: ReferencePose | None = None,
@@ -140,6 +142,9 @@ class Animator:
           window_overlap: frames that neighbouring windows share.
           window_batch: how many windows go through the network at once; fewer take less memory. Default all.
           frame_batch: how many frames the pose guider and the VAE take at once.
+          bucket_frames: denoise more frames than asked for, and cut them off, where that leaves the others as they are
+            but for rounding, so that videos of like length share a program; see `diffusion.buckets`. Where the video is
+            one window, it takes up to half as long again, but with 1 to 4, 6, 8, 12, 16, 24 or 32 frames.
           resize: what to do where reference or pose are not of the video's aspect: "crop", "letterbox" or "stretch".
             Without it they must be.
           retarget: "affine" or "bones" give the keypoints of `pose` the size, place and, with "bones", the build of the
@@ -154,19 +159,25 @@ class Animator:
         Raises:
           FileNotFoundError, ValueError: a bad argument: what it is, what was expected.
         """
-        inference = self.config.inference
-        height = inference.height if height is None else height
-        width = inference.width if width is None else width
-        steps = inference.num_inference_steps if num_inference_steps is None else num_inference_steps
-        guidance = Guidance(
-            scale=float(inference.guidance_scale if guidance_scale is None else guidance_scale),
-            rescale=guidance_rescale,
-            interval=guidance_interval,
+        request = Request.of(
+            self.config,
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
+            sampler=sampler,
+            windows=windows,
+            window_length=window_length,
+            window_overlap=window_overlap,
+            window_batch=window_batch,
+            frame_batch=frame_batch,
+            bucket_frames=bucket_frames,
         )
-        downscale = self.config.downscale
-        check_size(height, width, downscale)
-        _check_options(steps, frame_batch, output_type)
-        sampler = self._sampler(sampler)
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type is {output_type!r}, expected one of {', '.join(OUTPUT_TYPES)}")
+        height, width, inference = request.height, request.width, self.config.inference
 
         image = load_image(reference)
         pixels = preprocess.vae_pixels(preprocess.reference_frame(image, height, width, resize, inference))
@@ -174,62 +185,95 @@ class Animator:
         clip_pixels = None if encoder is None else preprocess.clip_pixels(image, encoder.image_size, inference)
         pose = retarget_pose(self._pose(pose), image, retarget, reference_pose)
         drawn = preprocess.pose_frames(pose, height, width, resize, inference, num_frames)
+        frames = len(drawn)
 
         rng = jax.random.key(seed)
-        channels = needed(self.config.vae, "vae").latent_channels
-        noise = self._noise(latents, rng, (len(drawn), height // downscale, width // downscale, channels))
-        plan = self._windows(windows, window_length, window_overlap).plan(len(drawn), steps)
-
-        conditions = self.programs.encode_reference(self.weights, pixels, clip_pixels, guided=guidance.enabled)
-        poses = self.encode_poses(drawn, frame_batch)
-        inputs = (self.weights, noise, poses, conditions, plan, guidance if guidance.enabled else None, rng)
-        denoise = self.programs.denoise.compile(
-            *inputs,
-            sampler=sampler,
-            schedule=self.config.schedule,
-            num_inference_steps=steps,
-            window_batch=window_batch,
-            progress=self._progress if progress else None,
-            return_trajectory=False,
+        noise = self._noise(latents, rng, request.latents(frames))
+        denoising = request.denoising(frames)
+        guidance = request.enabled_guidance
+        conditions = self.programs.encode_reference(self.weights, pixels, clip_pixels, guided=guidance is not None)
+        poses = self.encode_poses(_lengthen(drawn, denoising.num_frames), frame_batch)
+        lengthened = jnp.asarray(_lengthen(noise, denoising.num_frames))
+        state = request.sampler.initialize(lengthened, denoising.steps.tables)
+        steps, options = request.num_inference_steps, (poses, conditions, denoising.true_frames, guidance, rng)
+        advance = self.programs.advance.compile(
+            self.weights, state, denoising.steps, _span(0, steps), *options, sampler=request.sampler
         )
         if progress:
-            self._progress.report = lambda step: progress(step + 1, steps)
             progress(0, steps)
-        result = denoise(*inputs)
+        for first, stop in itertools.pairwise(range(steps + 1) if progress else (0, steps)):
+            state = advance(self.weights, state, denoising.steps, _span(first, stop), *options)
+            if progress:
+                jax.block_until_ready(state)
+                progress(stop, steps)
+        result = np.asarray(state.latents)
         if output_type == "latent":
-            return np.asarray(result)
-        frames = self.decode(result, frame_batch)
-        return np.round(frames * 255).astype(np.uint8) if output_type == "uint8" else frames
+            return result[:frames]
+        # A video below a batch is decoded with all frames of its bucket, for which there is a program.
+        decoded = self.decode(result[: max(frames, min(frame_batch, len(result)))], frame_batch)[:frames]
+        return np.round(decoded * 255).astype(np.uint8) if output_type == "uint8" else decoded
+
+    def compile(self, num_frames: int, **options: Any) -> None:
+        """Compile what an animation of so many frames takes, without one.
+
+        Args:
+          num_frames: of the pose; other lengths of its bucket (`diffusion.buckets`) take the same programs.
+          options: those of a call that programs depend on: height, width, num_inference_steps, guidance_scale,
+            guidance_rescale, guidance_interval, sampler, windows, window_length, window_overlap, window_batch,
+            frame_batch and bucket_frames. Up to 64 inference steps and every guidance scale above 1 are one.
+
+        Raises:
+          ValueError: as a call.
+        """
+        request = Request.of(self.config, **options)
+        denoising, guidance = request.denoising(num_frames), request.enabled_guidance
+        frames, size = denoising.num_frames, (request.height, request.width)
+        array, encoder = functools.partial(jax.ShapeDtypeStruct, dtype=np.float32), self.config.image_encoder
+        clip_pixels = None if encoder is None else array((1, encoder.image_size, encoder.image_size, 3))
+        conditions = self.programs.encode_reference.compile(
+            self.weights, array((1, *size, 3)), clip_pixels, guided=guidance is not None
+        )
+        chunk = min(request.frame_batch, frames)
+        features = self.programs.encode_poses.compile(self.weights, array((chunk, *size, 3))).out_info
+        state = jax.eval_shape(request.sampler.initialize, array(request.latents(frames)), denoising.steps.tables)
+        self.programs.advance.compile(
+            self.weights,
+            state,
+            denoising.steps,
+            _span(0, 0),
+            jax.ShapeDtypeStruct((frames, *features.shape[1:]), features.dtype),
+            _shapes(conditions.out_info),
+            denoising.true_frames,
+            guidance,
+            jax.random.key(0),
+            sampler=request.sampler,
+        )
+        self.programs.decode.compile(self.weights, array(request.latents(chunk)))
+
+    def save_compiled(self, path: str | os.PathLike[str]) -> dict[str, int]:
+        """Write what was compiled so far as a folder for `load_compiled`; see `aa_jax.executables.save`."""
+        return executables.save(self.programs, path)
+
+    def load_compiled(self, path: str | os.PathLike[str]) -> None:
+        """Use the programs of a folder that `save_compiled` or `python -m aa_jax.compile` wrote, for this model on a
+        device of this kind; shapes and options that are not among them are compiled as without.
+
+        The files are as trusted as code: loading them runs what is in them.
+
+        Raises:
+          FileNotFoundError, ValueError: they are not there, damaged, or for another device, JAX, aa_jax or model.
+        """
+        executables.load(self.programs, path)
 
     def encode_poses(self, drawn: UInt8[np.ndarray, "t h w 3"], frame_batch: int = 4) -> Float[Array, "t h2 w2 c"]:
         """Pose features of drawn poses, a few frames at a time."""
         return self.programs.pose_features(self.weights, drawn, frame_batch)
 
-    def decode(self, latents: Float[Array, "t h w c"], frame_batch: int = 4) -> Float[np.ndarray, "t h2 w2 3"]:
+    def decode(
+        self, latents: Float[Array | np.ndarray, "t h w c"], frame_batch: int = 4
+    ) -> Float[np.ndarray, "t h2 w2 3"]:
         """Frames in [0, 1] of scaled latents, a few at a time; each chunk leaves the device before the next comes."""
         return self.programs.frames(self.weights, latents, frame_batch)
-
-    def _sampler(self, sampler: str | Sampler | None) -> Sampler:
-        sampler = "ddim" if sampler is None else sampler
-        if sampler == "ddim":
-            return DDIM(previous_timestep=self.config.inference.previous_timestep)
-        return get_sampler(sampler) if isinstance(sampler, str) else sampler
-
-    def _windows(self, windows: str | Windows | None, length: int | None, overlap: int | None) -> Windows:
-        inference = self.config.inference
-        if windows is not None and not isinstance(windows, str):
-            return windows
-        # The model's own overlap belongs to the model's own windows.
-        own = windows in (None, inference.windows) and length in (None, inference.window_length)
-        length = inference.window_length if length is None else length
-        motion = needed(self.config.denoising_unet, "denoising UNet").motion
-        if motion is not None and length > motion.max_length:
-            raise ValueError(
-                f"window_length is {length}, but the temporal layers have {motion.max_length} positions: "
-                "choose at most that"
-            )
-        overlap = inference.window_overlap if overlap is None and own else overlap
-        return get_windows(windows or inference.windows, length=length, overlap=overlap)
 
     def leaves(self) -> list[Array]:
         """All weights."""
@@ -247,15 +291,15 @@ class Animator:
         return pose
 
     @staticmethod
-    def _noise(latents: np.ndarray | Array | None, rng: Array, shape: tuple[int, ...]) -> Float[Array, "t h w c"]:
+    def _noise(latents: np.ndarray | Array | None, rng: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "t h w c"]:
         if latents is None:
-            return jax.random.normal(jax.random.fold_in(rng, 0x0153), shape)
+            return np.asarray(jax.random.normal(jax.random.fold_in(rng, 0x0153), shape))
         if np.shape(latents) != shape:
             raise ValueError(
                 f"latents have shape {np.shape(latents)}, expected {shape}: frames, height and width "
                 "of the video's latents, channels"
             )
-        return jnp.asarray(latents, jnp.float32)
+        return np.asarray(latents, np.float32)
 
 
 def retarget_pose(
@@ -301,27 +345,14 @@ def retarget_pose(
     return retarget_keypoints(pose, target, method=method)
 
 
-class _Progress:
-    """One function object for every call, so that a new listener is not a new program."""
-
-    report: Callable[[int], object] | None = None
-
-    def __call__(self, step: int) -> None:
-        if self.report:
-            self.report(step)
+def _span(first: int, stop: int) -> Int[np.ndarray, "2"]:
+    return np.array([first, stop], np.int32)
 
 
-def check_size(height: int, width: int, downscale: int) -> None:
-    """Raise ValueError unless both are positive multiples of `downscale`, the pixels of a latent."""
-    for name, size in (("height", height), ("width", width)):
-        if size <= 0 or size % downscale:
-            nearest = max(round(size / downscale), 1) * downscale
-            raise ValueError(f"{name} is {size}, expected a positive multiple of {downscale}, such as {nearest}")
+def _lengthen(x: Shaped[np.ndarray, "t h w c"], length: int) -> Shaped[np.ndarray, "length h w c"]:
+    """The last frame repeated up to so many."""
+    return np.pad(x, ((0, length - len(x)), (0, 0), (0, 0), (0, 0)), mode="edge")
 
 
-def _check_options(steps: int, frame_batch: int, output_type: str) -> None:
-    for name, number in (("num_inference_steps", steps), ("frame_batch", frame_batch)):
-        if number < 1:
-            raise ValueError(f"{name} is {number}, expected 1 or more")
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"output_type is {output_type!r}, expected one of {', '.join(OUTPUT_TYPES)}")
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)

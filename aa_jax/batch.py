@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from aa_jax import animate, cli
-from aa_jax.animator import Animator, check_size
+from aa_jax.animator import Animator
 from aa_jax.atomic import aside
 from aa_jax.config import ModelConfig
 from aa_jax.devices import on_devices
+from aa_jax.request import check_size
 from aa_jax.video import write_video
 from aa_jax.weights import load_config, load_manifest, resolve
 
 # Options that name files beside the list; others that are the command's alone.
 FILES = ("reference", "pose", "reference-pose")
-OF_THE_COMMAND = ("model", "dtype", "attention", "quiet")
+OF_THE_COMMAND = ("model", "dtype", "attention", "compiled", "quiet")
 
 
 class _Strict(cli.Parser):
@@ -174,6 +175,8 @@ def part(text: str) -> tuple[int, int]:
 def batch(args: argparse.Namespace, more: Sequence[str]) -> None:
     """Run the command."""
     jobs = read_jobs(args.jobs, args.output, [f"--model={args.model}", *more])
+    if jobs[0].options.compiled is not None:
+        raise ValueError("--compiled is of aa_jax.animate alone: leave it out, jobs of one shape share their programs")
     folder = resolve(args.model)
     config, manifest = load_config(folder), load_manifest(folder)
     index, parts = args.part

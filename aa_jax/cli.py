@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from aa_jax import compilation_cache
 from aa_jax.closing import Closing
 
 EXTRAS = {
@@ -33,9 +34,12 @@ class Parser(argparse.ArgumentParser):
 def run(program: str, command: Callable[[], object], output: Path) -> int:
     """Run `command`: 0, or 2 and one line on stderr if the user's input or the machine's state does not allow it.
 
+    What it compiles is kept for the next time, see `aa_jax.compilation_cache`.
+
     Args:
       output: what the command writes, named where the error of a full disk, say, names no file.
     """
+    compilation_cache.enable()
     try:
         command()
     except ModuleNotFoundError as error:

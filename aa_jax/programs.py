@@ -4,6 +4,7 @@ Each is a pure function of weights and arrays; the networks' structure and all o
 """
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from aa_jax.config import ModelConfig
 from aa_jax.diffusion.guidance import Guidance
-from aa_jax.diffusion.sample import STATIC_ARGNAMES, sample
+from aa_jax.diffusion.sample import STATIC_ARGNAMES, Denoise, Steps, advance, sample
 from aa_jax.diffusion.samplers import Sampler
 from aa_jax.diffusion.windows import WindowPlan
 from aa_jax.models.config import needed
@@ -31,38 +32,51 @@ class Program:
     """A jitted function that keeps what it compiled, and says how long that took.
 
     Attributes:
-      compiled: number of programs compiled so far: one per set of shapes and static arguments.
-      compile_seconds: time spent on that.
+      executables: what was compiled or loaded so far: one per set of shapes and static arguments.
+      stored: what is compiled already and can be loaded, by the `name_of` its arguments.
+      compiled: number of programs compiled so far.
+      compile_seconds: time spent on compiling and loading.
     """
 
     def __init__(self, function: Callable, *, static: tuple[str, ...] = ()):
         self._function = jax.jit(function, static_argnames=static)
         self._static = static
-        self._executables: dict[Any, Any] = {}
+        self.executables: dict[Any, jax.stages.Compiled] = {}
+        self.stored: dict[str, Callable[[], jax.stages.Compiled]] = {}
+        self.compiled = 0
         self.compile_seconds = 0.0
 
-    @property
-    def compiled(self) -> int:
-        return len(self._executables)
-
-    def compile(self, *args: Any, **options: Any) -> Callable:
-        """The executable for these arguments, to be called with those of them that are not static."""
+    def compile(self, *args: Any, **options: Any) -> jax.stages.Compiled:
+        """The executable for these arguments, to be called with those of them that are not static. Of arrays, shape and
+        dtype are enough (`jax.ShapeDtypeStruct`)."""
         static = {name: options.pop(name) for name in self._static if name in options}
         leaves, tree = jax.tree.flatten((args, options))
         key = (tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves), tuple(static.items()))
-        if key not in self._executables:
+        if key not in self.executables:
             start = time.perf_counter()
-            self._executables[key] = self._function.lower(*args, **options, **static).compile()
+            load = self.stored.get(name_of(key)) if self.stored else None
+            if load is None:
+                self.compiled += 1
+            self.executables[key] = load() if load else self._function.lower(*args, **options, **static).compile()
             self.compile_seconds += time.perf_counter() - start
-        return self._executables[key]
+        return self.executables[key]
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         traced = {name: value for name, value in options.items() if name not in self._static}
         return self.compile(*args, **options)(*args, **traced)
 
 
+def name_of(key: Any) -> str:
+    """Of a set of shapes and static arguments, the same in every process."""
+    return hashlib.sha256(repr(key).encode()).hexdigest()
+
+
 class Programs:
-    """The programs of one model; every call takes the weights, so that they are neither copied nor constants."""
+    """The programs of one model; every call takes the weights, so that they are neither copied nor constants.
+
+    An animation takes four of them: `encode_reference`, `encode_poses`, `advance` and `decode`. `denoise` is all steps
+    of `advance` in one, and can return those between.
+    """
 
     def __init__(self, config: ModelConfig, graphs: dict[str, nnx.GraphDef]):
         self.config = config
@@ -72,12 +86,23 @@ class Programs:
         self.encode_reference = Program(self._encode_reference, static=("guided",))
         self.encode_poses = Program(self._encode_poses)
         self.denoise = Program(self._denoise, static=STATIC_ARGNAMES)
+        self.advance = Program(self._advance, static=("sampler",))
         self.decode = Program(self._decode)
 
     @property
+    def named(self) -> dict[str, Program]:
+        """All of them."""
+        return {name: program for name, program in vars(self).items() if isinstance(program, Program)}
+
+    @property
+    def compiled(self) -> int:
+        """Number of programs compiled so far."""
+        return sum(program.compiled for program in self.named.values())
+
+    @property
     def compile_seconds(self) -> float:
-        """Time spent compiling so far."""
-        return sum(p.compile_seconds for p in (self.encode_reference, self.encode_poses, self.denoise, self.decode))
+        """Time spent compiling and loading so far."""
+        return sum(program.compile_seconds for program in self.named.values())
 
     def pose_features(
         self, weights: Weights, drawn: UInt8[np.ndarray, "t h w 3"], frame_batch: int
@@ -87,7 +112,7 @@ class Programs:
         return jnp.concatenate(in_chunks(lambda x: self.encode_poses(weights, x), pixels, frame_batch))
 
     def frames(
-        self, weights: Weights, latents: Float[Array, "t h w c"], frame_batch: int
+        self, weights: Weights, latents: Float[Array | np.ndarray, "t h w c"], frame_batch: int
     ) -> Float[np.ndarray, "t h2 w2 3"]:
         """Frames in [0, 1] of scaled latents, a few at a time; each chunk leaves the device before the next comes."""
         return np.concatenate(in_chunks(lambda x: np.asarray(self.decode(weights, x)), latents, frame_batch))
@@ -149,9 +174,42 @@ class Programs:
         **options: Any,
     ) -> Any:
         """From noise to latents, in one scan over the steps; see `diffusion.sample`."""
+        timesteps = sampler.tables(options["schedule"], num_inference_steps).timesteps
+        return sample(
+            self._denoiser(weights, poses, conditions, timesteps),
+            noise,
+            sampler=sampler,
+            num_inference_steps=num_inference_steps,
+            windows=windows,
+            guidance=guidance,
+            rng=rng,
+            **options,
+        )
+
+    def _advance(
+        self,
+        weights: Weights,
+        state: Any,
+        steps: Steps,
+        span: Int[Array, "2"],
+        poses: Float[Array, "t h w d"],
+        conditions: Conditions,
+        num_frames: Int[Array, ""] | None,
+        guidance: Guidance | None,
+        rng: Array,
+        *,
+        sampler: Sampler,
+    ) -> Any:
+        """Some steps; see `diffusion.sample.advance`, and `Conditions` of `num_frames`."""
+        conditions = dataclasses.replace(conditions, num_frames=num_frames)
+        denoise = self._denoiser(weights, poses, conditions, steps.tables.timesteps)
+        return advance(denoise, state, steps, span, sampler=sampler, guidance=guidance, rng=rng)
+
+    def _denoiser(
+        self, weights: Weights, poses: Float[Array, "t h w d"], conditions: Conditions, timesteps: Float[Array, " s"]
+    ) -> Denoise:
+        """The denoising UNet as `sample` takes it."""
         unet = self._network("denoising_unet", weights)
-        schedule = options.pop("schedule")
-        timesteps = sampler.tables(schedule, num_inference_steps).timesteps
         time_embeddings = unet.embed_time(jnp.asarray(timesteps))
         if conditions.control is not None:
             controlnet = self._network("controlnet", weights)
@@ -170,17 +228,7 @@ class Programs:
             )
             return prediction.astype(latents.dtype)
 
-        return sample(
-            denoise,
-            noise,
-            sampler=sampler,
-            schedule=schedule,
-            num_inference_steps=num_inference_steps,
-            windows=windows,
-            guidance=guidance,
-            rng=rng,
-            **options,
-        )
+        return denoise
 
     def _decode(self, weights: Weights, latents: Float[Array, "t h w c"]) -> Float[Array, "t h2 w2 3"]:
         """Latents to frames in [0, 1], float32."""

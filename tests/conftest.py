@@ -12,6 +12,7 @@ def pytest_configure(config):
     # Most of the time of a default run is compilation of tiny networks, for which optimisation is wasted.
     if not config.option.markexpr or "not full" in config.option.markexpr:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    os.environ["AA_JAX_CACHE"] = "off"  # a test neither reads nor fills the user's
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,8 @@ SMALL_STACK = ModelConfig(
 )
 
 
-def write_small_stack(folder: Path) -> Path:
-    """`SMALL_STACK` as a model folder: random weights that keep the size of what goes through them."""
+def write_small_stack(folder: Path, config: ModelConfig = SMALL_STACK) -> Path:
+    """A model folder: random weights that keep the size of what goes through them."""
     rng = np.random.default_rng(0)
 
     def random(leaf):
@@ -44,8 +44,8 @@ def write_small_stack(folder: Path) -> Path:
         return (rng.standard_normal(leaf.shape) / np.sqrt(fan_in)).astype(leaf.dtype)
 
     tensors = {
-        name: {key: random(leaf) for key, leaf in expected_tensors(name, getattr(SMALL_STACK, name)).items()}
-        for name in SMALL_STACK.networks
+        name: {key: random(leaf) for key, leaf in expected_tensors(name, getattr(config, name)).items()}
+        for name in config.networks
     }
-    save_model(folder, SMALL_STACK, tensors)
+    save_model(folder, config, tensors)
     return folder

@@ -27,10 +27,10 @@ OPTIONS = {"height": 64, "width": 64, "num_inference_steps": 2, "window_length":
 
 def test_seed_and_guidance_do_not_compile_again(animator, scene):
     first = animator(*scene, **OPTIONS, seed=1, guidance_scale=2.0)
-    count = animator.programs.denoise.compiled
+    count = animator.programs.compiled
     second = animator(*scene, **OPTIONS, seed=2, guidance_scale=2.0)
     third = animator(*scene, **OPTIONS, seed=1, guidance_scale=5.0)
-    assert animator.programs.denoise.compiled == count
+    assert animator.programs.compiled == count
     assert relative_error(first, animator(*scene, **OPTIONS, seed=1, guidance_scale=2.0)) == 0
     assert relative_error(second, first) > 1e-2 and relative_error(third, first) > 1e-2
 
@@ -42,11 +42,11 @@ def test_progress_and_forms_of_a_pose(animator, scene):
     steps = []
     plain = animator(reference, frames, **OPTIONS, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(0, 2), (1, 2), (2, 2)]
-    count = animator.programs.denoise.compiled
+    count = animator.programs.compiled
     again = animator(
         reference, Video(frames=frames, fps=8.0), **OPTIONS, progress=lambda done, total: steps.append(done)
     )
-    assert animator.programs.denoise.compiled == count and steps[3:] == [0, 1, 2]
+    assert animator.programs.compiled == count and steps[3:] == [0, 1, 2]
     assert np.array_equal(plain, again)
 
 

@@ -102,6 +102,7 @@ def test_a_failing_job_is_told_of_and_the_others_go_on(model, inputs, tmp_path, 
         ([JOBS[0] | {"step": 3}], "unrecognized arguments: --step=3"),
         ([JOBS[0] | {"seed": "x"}], "invalid int value: 'x'"),
         ([JOBS[0] | {"dtype": "bfloat16"}], "dtype is of the command"),
+        ([JOBS[0] | {"compiled": "a"}], "compiled is of the command"),
         ([JOBS[0] | {"height": 50}], "height is 50"),
         ([], "is empty"),
     ],
@@ -113,6 +114,11 @@ def test_every_job_is_checked_before_the_first_is_run(lines, expected, model, in
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_compiled_programs_are_for_one_device(model, inputs, tmp_path, capsys):
+    assert run(model, listed(inputs, *JOBS), tmp_path / "out", "--compiled", "folder") == 2
+    assert "--compiled is of aa_jax.animate alone" in capsys.readouterr().err
 
 
 def test_parts(capsys):

@@ -10,15 +10,13 @@ from aa_jax import demo
 from aa_jax.config import InferenceConfig
 from aa_jax.data.synthetic.source import SyntheticSource
 from aa_jax.video import read_video
-from tests import small_models
 from tests.small_models import SMALL_STACK, write_small_stack
 
 
 @pytest.fixture
-def model(tmp_path, monkeypatch):
+def model(tmp_path):
     inference = InferenceConfig(num_inference_steps=2, height=64, width=48, window_length=4)
-    monkeypatch.setattr(small_models, "SMALL_STACK", dataclasses.replace(SMALL_STACK, inference=inference))
-    return write_small_stack(tmp_path / "model")
+    return write_small_stack(tmp_path / "model", dataclasses.replace(SMALL_STACK, inference=inference))
 
 
 def test_what_it_writes(model, tmp_path, monkeypatch, capsys):

@@ -249,7 +249,6 @@ def test_pipeline(golden, folder):
         schedule=animator.config.schedule,
         num_inference_steps=4,
         window_batch=None,
-        progress=None,
         return_trajectory=True,
     )
     for step in range(4):

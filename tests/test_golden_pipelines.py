@@ -92,7 +92,6 @@ class Run:
             schedule=self.animator.config.schedule,
             num_inference_steps=self.steps,
             window_batch=None,
-            progress=None,
             return_trajectory=True,
         )
 

@@ -1,11 +1,12 @@
-"""The sampling loop: one program from noise to the latents of a video of any length.
+"""The sampling loop: one program from noise to the latents of a video of any length, or from any step to any other.
 
-Axes: s steps, t frames of the video, n windows, l frames of a window, h, w, c; r = 2 (unconditional, conditional) in a
-guided step, else 1 (conditional).
+Axes: s steps, t frames of the video, b batches of n windows, l frames of a window, h, w, c; r = 2 (unconditional,
+conditional) in a guided step, else 1 (conditional).
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +21,10 @@ from aa_jax.diffusion.windows import WindowPlan
 
 Denoise = Callable[[Float[Array, "n l h w c"], Int[Array, "n l"], Int[Array, ""], bool], Float[Array, "rn l h w c"]]
 
-STATIC_ARGNAMES = (
-    "sampler",
-    "schedule",
-    "num_inference_steps",
-    "window_batch",
-    "progress",
-    "return_trajectory",
-)
+STATIC_ARGNAMES = ("sampler", "schedule", "num_inference_steps", "window_batch", "return_trajectory")
 """Arguments of `sample` that are static in a jit-compiled caller: `jax.jit(f, static_argnames=STATIC_ARGNAMES)`."""
+ROWS = 64
+"""`Steps` made for `advance` have a multiple of so many rows, so that a new number of steps is no new program."""
 
 
 class Trajectory(NamedTuple):
@@ -43,6 +39,68 @@ class Trajectory(NamedTuple):
     predictions: Float[Array, "s t h w c"]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steps:
+    """All that depends on the step, as tables with one row each; a pytree. See `plan_steps`.
+
+    Attributes:
+      number: of the step, from 0, int32 (s,).
+      tables: the sampler's, each field (s,).
+      frames: of the windows, int32 (s, b, n, l).
+      weights: of the same shape, see `WindowPlan`.
+      guided: whether the step is guided, where guidance is on in some steps only, bool (s,).
+    """
+
+    number: Any
+    tables: Any
+    frames: Any
+    weights: Any
+    guided: Any
+
+
+def plan_steps(
+    sampler: Sampler,
+    schedule: NoiseSchedule,
+    num_inference_steps: int,
+    windows: WindowPlan,
+    guidance: Guidance | None = None,
+    window_batch: int | None = None,
+    *,
+    rows: int | None = None,
+) -> Steps:
+    """The tables of a run: NumPy arrays, but for what comes of tracers in `windows`.
+
+    Windows come in equal batches of at most `window_batch`. Where they do not come out even, the last one is repeated
+    with a weight of zero.
+
+    Args:
+      rows: number of rows, of which those beyond `num_inference_steps` are never to be run; default: none.
+
+    Raises:
+      ValueError: arguments that do not fit each other.
+    """
+    planned, num_windows, _ = windows.frames.shape
+    if planned not in (1, num_inference_steps):
+        raise ValueError(f"windows were planned for {planned} steps, num_inference_steps is {num_inference_steps}")
+    if window_batch is not None and window_batch < 1:
+        raise ValueError(f"window_batch is {window_batch}, expected 1 or more, or None for all windows at once")
+    batches = 1 if window_batch is None else -(-num_windows // window_batch)
+    size = -(-num_windows // batches)
+    slots = np.arange(batches * size).reshape(batches, size)
+    window = np.minimum(slots, num_windows - 1)
+    step = np.minimum(np.arange(rows or num_inference_steps, dtype=np.int32), num_inference_steps - 1)
+    planned_step = np.minimum(step, planned - 1)[:, None, None]
+    no_steps = np.zeros(num_inference_steps, dtype=bool)
+    return Steps(
+        number=step,
+        tables=jax.tree.map(lambda column: column[step], sampler.tables(schedule, num_inference_steps)),
+        frames=windows.frames[planned_step, window],
+        weights=windows.weights[planned_step, window] * (slots < num_windows)[..., None],
+        guided=(no_steps if guidance is None else guidance.guided_steps(num_inference_steps))[step],
+    )
+
+
 def sample(
     denoise: Denoise,
     noise: Float[Array, "t h w c"],
@@ -54,7 +112,6 @@ def sample(
     guidance: Guidance | None = None,
     rng: Array | None = None,
     window_batch: int | None = None,
-    progress: Callable[[int], object] | None = None,
     return_trajectory: bool = False,
 ) -> Float[Array, "t h w c"] | tuple[Float[Array, "t h w c"], Trajectory]:
     """Denoises one video.
@@ -85,8 +142,6 @@ def sample(
         `guidance.enabled`).
       rng: key for the noise of a stochastic sampler; step i draws from `jax.random.fold_in(rng, i)`.
       window_batch: at most this many windows in one call of `denoise`, to bound its memory; None for all at once.
-      progress: called on the host with the index of each step when it is done. Pass the same function object to a
-        jit-compiled caller each time: another object is another program.
       return_trajectory: also return all steps.
 
     Returns:
@@ -95,101 +150,91 @@ def sample(
     Raises:
       ValueError: arguments that do not fit each other.
     """
-    _check_arguments(noise, sampler, num_inference_steps, windows, rng, window_batch)
-    frames, weights = _batches_of_windows(windows, num_inference_steps, window_batch)
-    tables = sampler.tables(schedule, num_inference_steps)
-    steps = np.arange(num_inference_steps, dtype=np.int32)
-    guided = guidance.guided_steps(num_inference_steps) if guidance is not None else np.zeros(len(steps), dtype=bool)
+    if noise.ndim != 4:
+        raise ValueError(f"noise has shape {noise.shape}, expected (frames, height, width, channels)")
+    if windows.num_frames != len(noise):
+        raise ValueError(f"windows were planned for {windows.num_frames} frames, but noise has {len(noise)}")
+    steps = plan_steps(sampler, schedule, num_inference_steps, windows, guidance, window_batch)
 
-    def one_step(state, inputs):
-        step, row, frames, weights, guided_step = inputs
-        latents = sampler.scale_input(state, row)
-
-        def conditional(latents):
-            return _predict(denoise, latents, frames, weights, step, guided=False)[0]
-
-        def with_guidance(latents):
-            return guidance(*_predict(denoise, latents, frames, weights, step, guided=True))
-
-        if guided.all():
-            prediction = with_guidance(latents)
-        elif not guided.any():
-            prediction = conditional(latents)
-        else:
-            prediction = lax.cond(guided_step, with_guidance, conditional, latents)
-
-        fresh_noise = jax.random.normal(jax.random.fold_in(rng, step), noise.shape) if sampler.stochastic else None
-        state = sampler.step(state, prediction, row, fresh_noise)
-        if progress is not None:
-            # A value of the new state goes along, so that the call cannot come before the step is done.
-            jax.debug.callback(lambda index, _: progress(int(index)), step, state.latents[0, 0, 0, 0])
+    def one_step(state, step):
+        state, prediction = _step(denoise, state, step, sampler, guidance, rng)
         return state, Trajectory(state.latents, prediction) if return_trajectory else None
 
-    state = sampler.initialize(noise.astype(jnp.float32), tables)
-    state, trajectory = lax.scan(one_step, state, (steps, tables, frames, weights, guided))
+    state = sampler.initialize(noise.astype(jnp.float32), steps.tables)
+    state, trajectory = lax.scan(one_step, state, steps)
     return (state.latents, trajectory) if return_trajectory else state.latents
 
 
-def _predict(
+def advance(
     denoise: Denoise,
-    latents: Float[Array, "t h w c"],
-    frames: Int[Array, "b n l"],
-    weights: Float[Array, "b n l"],
-    step: Int[Array, ""],
+    state: Any,
+    steps: Steps,
+    span: Int[Array, "2"],
     *,
-    guided: bool,
-) -> Float[Array, "r t h w c"]:
-    """Predictions of all frames, averaged over the windows that hold them; windows come in b batches of n."""
+    sampler: Sampler,
+    guidance: Guidance | None = None,
+    rng: Array | None = None,
+) -> Any:
+    """Some steps of a run: the sampler's state after them, from that before them.
 
+    From `sampler.initialize(noise, steps.tables)` over all steps it does what `sample` does. It is one program for any
+    part of a run, so that the host can tell how far it is: a program that called the host could not be kept on disk.
+
+    Args:
+      steps: from `plan_steps`.
+      span: the first step, and the one to stop before.
+      denoise, sampler, guidance, rng: as for `sample`; sampler and guidance are those that `steps` were planned for.
+    """
+
+    def one_step(index: Int[Array, ""], state: Any) -> Any:
+        step = jax.tree.map(lambda column: jnp.asarray(column)[index], steps)
+        return _step(denoise, state, step, sampler, guidance, rng)[0]
+
+    return lax.fori_loop(span[0], span[1], one_step, state)
+
+
+def _step(
+    denoise: Denoise, state: Any, step: Steps, sampler: Sampler, guidance: Guidance | None, rng: Array | None
+) -> tuple[Any, Float[Array, "t h w c"]]:
+    """The state after the step of one row of the tables, and what was predicted in it."""
+    latents = sampler.scale_input(state, step.tables)
+
+    def conditional(latents: Float[Array, "t h w c"]) -> Float[Array, "t h w c"]:
+        return _predict(denoise, latents, step, guided=False)[0]
+
+    def with_guidance(latents: Float[Array, "t h w c"]) -> Float[Array, "t h w c"]:
+        assert guidance is not None
+        return guidance(*_predict(denoise, latents, step, guided=True))
+
+    if guidance is None:
+        prediction = conditional(latents)
+    elif guidance.interval == (0, 1):
+        prediction = with_guidance(latents)
+    else:
+        prediction = lax.cond(step.guided, with_guidance, conditional, latents)
+    noise = None
+    if sampler.stochastic:
+        if rng is None:
+            raise ValueError(f"{sampler} draws noise in every step: pass rng, a key such as jax.random.key(0)")
+        noise = jax.random.normal(jax.random.fold_in(rng, step.number), latents.shape)
+    return sampler.step(state, prediction, step.tables, noise), prediction
+
+
+def _predict(
+    denoise: Denoise, latents: Float[Array, "t h w c"], step: Steps, *, guided: bool
+) -> Float[Array, "r t h w c"]:
+    """Predictions of all frames, averaged over the windows that hold them; zero for frames that are in none."""
     repeats = 2 if guided else 1
 
     def one_batch(frames: Int[Array, "n l"]) -> Float[Array, "r n l h w c"]:
         clips = latents[frames]
-        predictions = denoise(clips, frames, step, guided)
+        predictions = denoise(clips, frames, step.number, guided)
         expected = (repeats * len(clips), *clips.shape[1:])
         if predictions.shape != expected:
             raise ValueError(f"denoise gave predictions of shape {predictions.shape}, expected {expected}")
         return predictions.reshape(repeats, *clips.shape)
 
+    frames, weights = step.frames, step.weights
     predictions = lax.map(one_batch, frames) if len(frames) > 1 else one_batch(frames[0])[None]
     weighted = jnp.moveaxis(predictions, 0, 1) * weights[..., None, None, None]
     return jnp.zeros((repeats, *latents.shape)).at[:, frames].add(weighted)
-
-
-def _batches_of_windows(
-    windows: WindowPlan, num_steps: int, window_batch: int | None
-) -> tuple[Int[Array, "s b n l"], Float[Array, "s b n l"]]:
-    """Frames and weights of every step in b equal batches of at most `window_batch` windows.
-
-    Where the windows do not come out even, the last one is repeated with a weight of zero.
-    """
-    _, num_windows, length = windows.frames.shape
-    batches = 1 if window_batch is None else -(-num_windows // window_batch)
-    size = -(-num_windows // batches)
-    padding = ((0, 0), (0, batches * size - num_windows), (0, 0))
-    shape = (num_steps, batches, size, length)
-    frames = jnp.pad(windows.frames, padding, mode="edge").reshape(-1, *shape[1:])
-    weights = jnp.pad(windows.weights, padding).reshape(-1, *shape[1:])
-    return jnp.broadcast_to(frames, shape), jnp.broadcast_to(weights, shape)
-
-
-def _check_arguments(
-    noise: Array,
-    sampler: Sampler,
-    num_inference_steps: int,
-    windows: WindowPlan,
-    rng: Array | None,
-    window_batch: int | None,
-) -> None:
-    if noise.ndim != 4:
-        raise ValueError(f"noise has shape {noise.shape}, expected (frames, height, width, channels)")
-    if windows.num_frames != len(noise):
-        raise ValueError(f"windows were planned for {windows.num_frames} frames, but noise has {len(noise)}")
-    if windows.frames.shape[0] not in (1, num_inference_steps):
-        raise ValueError(
-            f"windows were planned for {windows.frames.shape[0]} steps, num_inference_steps is {num_inference_steps}"
-        )
-    if window_batch is not None and window_batch < 1:
-        raise ValueError(f"window_batch is {window_batch}, expected 1 or more, or None for all windows at once")
-    if sampler.stochastic and rng is None:
-        raise ValueError(f"{sampler} draws noise in every step: pass rng, a key such as jax.random.key(0)")

@@ -13,7 +13,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from aa_jax.animator import check_size
 from aa_jax.evaluation.conditions import Conditions
 from aa_jax.evaluation.pairs import fit
 from aa_jax.evaluation.protocols import Protocol
@@ -23,6 +22,7 @@ from aa_jax.models.vae import symmetric
 from aa_jax.pose.fit import fit_keypoints
 from aa_jax.pose.retarget import RetargetMethod, retarget
 from aa_jax.programs import in_chunks
+from aa_jax.request import check_size
 from aa_jax.weights import load_config, load_network, resolve
 
 Baseline = Literal["copy", "warp", "reconstruction", "wrong-reference", "wrong-pose"]

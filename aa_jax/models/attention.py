@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS, require
 from aa_jax.models.precision import sum_dtype
@@ -70,13 +70,16 @@ def temporal_attention(
     query: Float[Array, "b t n heads d"],
     key: Float[Array, "b t n heads d"],
     value: Float[Array, "b t n heads d"],
+    num_frames: Int[Array, ""] | None = None,
 ) -> Float[Array, "b t n heads d"]:
     """softmax(query key^T / sqrt(d)) value over the t frames, for each of the n positions alone; the softmax in
-    float32 for every dtype."""
+    float32 for every dtype. With `num_frames`, over the first ones only: the others are padding, which none sees."""
     frames, channels = query.shape[1], query.shape[-1]
     scores = (
         jnp.einsum("btnhd,bsnhd->bnhts", query, key, preferred_element_type=sum_dtype(query.dtype)) * channels**-0.5
     )
+    if num_frames is not None:
+        scores = jnp.where(jnp.arange(frames) < num_frames, scores, -jnp.inf)
     weights = jax.nn.softmax(scores, axis=-1)
     if jax.default_backend() != "cpu" or frames > UNROLLED_FRAMES:
         return jnp.einsum("bnhts,bsnhd->btnhd", weights.astype(value.dtype), value)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from aa_jax.models.attention import temporal_attention
 from aa_jax.models.config import MotionConfig, Policy
@@ -56,10 +56,10 @@ class TemporalSelfAttention(nnx.Module):
         self.pos_encoder = PositionalEncoding(channels, config.max_length)
         self.heads = config.num_attention_heads
 
-    def __call__(self, x: Float[Array, "b t n c"]) -> Float[Array, "b t n c"]:
+    def __call__(self, x: Float[Array, "b t n c"], num_frames: Int[Array, ""] | None = None) -> Float[Array, "b t n c"]:
         x = self.pos_encoder(x)
         split = functools.partial(rearrange, pattern="b t n (heads d) -> b t n heads d", heads=self.heads)
-        out = temporal_attention(split(self.to_q(x)), split(self.to_k(x)), split(self.to_v(x)))
+        out = temporal_attention(split(self.to_q(x)), split(self.to_k(x)), split(self.to_v(x)), num_frames)
         return self.to_out[0](rearrange(out, "b t n heads d -> b t n (heads d)"))
 
 
@@ -74,9 +74,9 @@ class TemporalTransformerBlock(nnx.Module):
         self.ff = FeedForward(channels, policy=policy, rngs=rngs)
         self.ff_norm = LayerNorm(channels)
 
-    def __call__(self, x: Float[Array, "b t n c"]) -> Float[Array, "b t n c"]:
+    def __call__(self, x: Float[Array, "b t n c"], num_frames: Int[Array, ""] | None = None) -> Float[Array, "b t n c"]:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = x + attention(norm(x))
+            x = x + attention(norm(x), num_frames)
         return x + self.ff(self.ff_norm(x))
 
 
@@ -89,10 +89,12 @@ class TemporalTransformer(nnx.Module):
         self.transformer_blocks = nnx.List([TemporalTransformerBlock(channels, config, policy=policy, rngs=rngs)])
         self.proj_out = linear(channels, channels, kernel_init=zeros_init, policy=policy, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
+    def __call__(
+        self, x: Float[Array, "b t h w c"], num_frames: Int[Array, ""] | None = None
+    ) -> Float[Array, "b t h w c"]:
         _, _, h, w, _ = x.shape
         tokens = rearrange(self.proj_in(self.norm(x)), "b t h w c -> b t (h w) c")
-        tokens = self.proj_out(self.transformer_blocks[0](tokens))
+        tokens = self.proj_out(self.transformer_blocks[0](tokens, num_frames))
         return x + rearrange(tokens, "b t (h w) c -> b t h w c", h=h, w=w)
 
 
@@ -102,5 +104,7 @@ class MotionModule(nnx.Module):
     def __init__(self, channels: int, config: MotionConfig, *, policy: Policy, rngs: nnx.Rngs):
         self.temporal_transformer = TemporalTransformer(channels, config, policy=policy, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
-        return self.temporal_transformer(x)
+    def __call__(
+        self, x: Float[Array, "b t h w c"], num_frames: Int[Array, ""] | None = None
+    ) -> Float[Array, "b t h w c"]:
+        return self.temporal_transformer(x, num_frames)

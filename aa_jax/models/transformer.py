@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from aa_jax.models.attention import dot_product_attention
 from aa_jax.models.config import Policy, UNetConfig, require
@@ -113,7 +113,9 @@ class Control:
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["context", "reference", "dropped", "control"], meta_fields=["fork"]
+    jax.tree_util.register_dataclass,
+    data_fields=["context", "reference", "dropped", "control", "num_frames"],
+    meta_fields=["fork"],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conditions:
@@ -130,6 +132,8 @@ class Conditions:
         None without guidance.
       dropped: rows of the reference that are not seen, in training; None where all are.
       control: for the ControlNet, where the model has one.
+      num_frames: how many of a clip's frames, the first ones, are to be seen by others; what follows is padding. None
+        for all.
     """
 
     context: dict[str, Float[Array, "r 1 c"] | KeysValues]
@@ -137,6 +141,7 @@ class Conditions:
     fork: str | None = None
     dropped: Bool[Array, " r"] | None = None
     control: Control | None = None
+    num_frames: Int[Array, ""] | None = None
 
     def conditional(self) -> "Conditions":
         """The conditional half alone."""

@@ -86,7 +86,7 @@ class UNetBlock(nnx.Module):
                 site = f"{name}.attentions.{index}"
                 x, features[site] = self.attentions[index](x, site, conditions)
             if self.has_motion:
-                x = self.motion_modules[index](x)
+                x = self.motion_modules[index](x, conditions.num_frames)
             return x, features
 
         return rematerialised(run, self.remat)(x, time_embedding, conditions)
@@ -162,7 +162,7 @@ class MidBlock(nnx.Module):
             x = self.resnets[0](x, time_embedding)
             x, feature = self.attentions[0](x, site, conditions)
             if self.has_motion:
-                x = self.motion_modules[0](x)
+                x = self.motion_modules[0](x, conditions.num_frames)
             return self.resnets[1](x, time_embedding), {site: feature}
 
         return rematerialised(run, self.remat)(x, time_embedding, conditions)

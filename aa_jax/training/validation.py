@@ -141,7 +141,6 @@ class Validator:
             schedule=model.schedule,
             num_inference_steps=validation.num_inference_steps,
             window_batch=None,
-            progress=None,
             return_trajectory=False,
         )
         return to_uint8(programs.frames(weights, latents, FRAME_BATCH))

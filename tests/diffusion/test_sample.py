@@ -20,6 +20,8 @@ from aa_jax.diffusion import (
     Shifted,
     Triangular,
     Uniform,
+    advance,
+    plan_steps,
     sample,
 )
 
@@ -278,21 +280,51 @@ def test_new_values_do_not_retrace():
     assert len(traces) == 2 * once
 
 
-@pytest.mark.parametrize("guidance", [None, Guidance(interval=(0.0, 0.5))], ids=["plain", "interval"])
-def test_progress_is_called_once_per_step(guidance):
-    calls, traces = [], []
+@functools.partial(jax.jit, static_argnames=("denoise", "sampler"))
+def run_part(denoise, state, steps, span, guidance=None, rng=None, *, sampler):
+    return advance(denoise, state, steps, span, sampler=sampler, guidance=guidance, rng=rng)
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS.values(), DDIM(eta=1.0)], ids=str)
+@pytest.mark.parametrize("rows", [None, 8])
+def test_a_run_in_parts_equals_one_in_a_scan(sampler, rows):
+    """In parts of any length, each traced once, with rows beyond the last step or without."""
+    traces = []
 
     def counted(latents, frames, step, guided):
         traces.append(1)
         return temporal(latents, frames, step, guided)
 
-    for expected_runs in (1, 2):
-        run(counted, make_noise(seed=expected_runs), Paper(length=6).plan(15, STEPS), guidance, progress=calls.append)
-        jax.effects_barrier()
-        assert calls == list(range(STEPS)) * expected_runs and all(type(call) is int for call in calls)
-        if expected_runs == 1:
-            once = len(traces)
+    noise, windows = make_noise(), Shifted(length=6, overlap=2).plan(15, STEPS)
+    guidance, rng = Guidance(scale=2.0, interval=(0.0, 0.6)), jax.random.key(7)
+    steps = plan_steps(sampler, SCHEDULE, STEPS, windows, guidance, window_batch=2, rows=rows)
+    assert len(steps.number) == (rows or STEPS)
+    state = sampler.initialize(noise, steps.tables)
+    part = functools.partial(run_part, counted, sampler=sampler)
+    state = part(state, steps, np.array([0, 1]), guidance, rng)
+    once = len(traces)
+    for span in ((1, 1), (1, 4), (4, STEPS)):
+        state = part(state, steps, np.array(span), guidance, rng)
     assert len(traces) == once
+    close(state.latents, run(temporal, noise, windows, guidance, rng, sampler=sampler), 1e-6)
+
+
+def test_another_number_of_steps_is_the_same_program():
+    traces = []
+
+    def counted(latents, frames, step, guided):
+        traces.append(1)
+        return temporal(latents, frames, step, guided)
+
+    noise, sampler = make_noise(), SAMPLERS["dpm++"]
+    for number in (STEPS, 3, 8):
+        windows = Shifted(length=6, overlap=2).plan(15, number)
+        steps = plan_steps(sampler, SCHEDULE, number, windows, rows=8)
+        state = run_part(
+            counted, sampler.initialize(noise, steps.tables), steps, np.array([0, number]), sampler=sampler
+        )
+        close(state.latents, run(temporal, noise, windows, sampler=sampler, num_inference_steps=number), 1e-6)
+    assert len(traces) == 1
 
 
 def test_a_stochastic_run_is_a_function_of_its_key():

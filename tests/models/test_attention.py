@@ -140,6 +140,21 @@ def test_temporal_attention(backend, frames, places, heads, d, monkeypatch):
     assert relative_error(at_each_place(out), plain(*map(at_each_place, inputs))) < TOLERANCE
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_frames_of_padding_are_not_seen(backend, monkeypatch):
+    """The first frames' results are those without the others, whatever is in these, which see the first ones too."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    inputs = arrays(*[(2, 24, 5, 3, 8)] * 3)
+    padded = jax.jit(temporal_attention)
+    for frames in (1, 17, 24):
+        alone = temporal_attention(*(x[:, :frames] for x in inputs))
+        for scale in (1, 1e4):
+            others = [x.at[:, frames:].multiply(scale) for x in inputs]
+            out = padded(*others, np.int32(frames))
+            assert relative_error(out[:, :frames], alone) < TOLERANCE
+            assert np.isfinite(out).all() and np.abs(out).max() <= np.abs(inputs[2][:, :frames]).max() * (1 + TOLERANCE)
+
+
 def test_temporal_gradients_agree_with_attention_over_tokens():
     inputs = arrays(*[(2, 6, 5, 3, 8)] * 3)
 

@@ -52,7 +52,7 @@ def test_training_predicts_what_sampling_does(arm):
     _, trajectory = programs.denoise(
         weights, noise, programs.pose_features(weights, data["pose"][0], 2), conditions,
         Uniform(length=2, overlap=0).plan(2, 1), None, jax.random.key(0), sampler=DDIM(),
-        schedule=loss.model.schedule, num_inference_steps=1, window_batch=None, progress=None, return_trajectory=True,
+        schedule=loss.model.schedule, num_inference_steps=1, window_batch=None, return_trajectory=True,
     )  # fmt: skip
     np.testing.assert_allclose(trajectory.predictions[0], expected, rtol=2e-4, atol=2e-5)
 
