@@ -29,9 +29,11 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "animate": Verb(module="aa_jax.animate", summary="a reference image and a pose sequence to a video"),
         "batch": Verb(module="aa_jax.batch", summary="many animations from a list of jobs, on all devices"),
         "demo": Verb(module="aa_jax.demo", summary="animate bundled characters: nothing to download"),
+        "web": Verb(module="aa_jax.web.__main__", summary="a page in the browser, for people on this machine"),
     },
     "Models": {
         "info": Verb(module="aa_jax.info", summary="what a model folder or hub id holds, and whether it is whole"),
+        "compile": Verb(module="aa_jax.compile", summary="programs compiled ahead of time, loaded in seconds"),
         "convert": Verb(module="tools.convert_weights.__main__", summary="published PyTorch weights, and back"),
     },
     "Poses and data": {

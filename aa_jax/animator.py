@@ -29,7 +29,7 @@ from aa_jax.pose.retarget import retarget as retarget_keypoints
 from aa_jax.programs import Programs, Weights
 from aa_jax.request import Request
 from aa_jax.video import Video
-from aa_jax.weights import load_config, load_network, resolve
+from aa_jax.weights import load_config, load_network, resolve, save_pretrained
 
 OUTPUT_TYPES = ("uint8", "np", "latent")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -61,12 +61,19 @@ class Animator:
 
     @classmethod
     def from_pretrained(
-        cls, path_or_hub_id: str | os.PathLike[str], *, dtype: DTypeLike | None = None, attention: str = "auto"
+        cls,
+        path_or_hub_id: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        dtype: DTypeLike | None = None,
+        attention: str = "auto",
     ) -> "Animator":
         """Load a model folder, or one from the Hugging Face Hub.
 
         Args:
           path_or_hub_id: a folder that `tools.convert_weights` or training wrote, or a hub id `owner/name`.
+          revision, cache_dir: of the hub's, see `weights.resolve`.
           dtype: of weights and computation: float32 (default), bfloat16 or float16. Norms, softmax and the schedule
             stay float32.
           attention: attention kernel, see `models.config.Policy`.
@@ -75,7 +82,7 @@ class Animator:
           FileNotFoundError: no such folder, or a file of it is missing.
           ValueError: the folder is damaged, or not of a whole system.
         """
-        folder = resolve(path_or_hub_id)
+        folder = resolve(path_or_hub_id, revision=revision, cache_dir=cache_dir)
         config = load_config(folder)
         dtype = jnp.dtype(jnp.float32 if dtype is None else dtype)
         if dtype.name not in DTYPES:
@@ -83,6 +90,10 @@ class Animator:
         policy = Policy(dtype=dtype, attention=attention)
         names = config.networks if not config.lacking else ()  # of a part of a system, none is loaded in vain
         return cls(config, {name: load_network(folder, name, dtype=dtype, policy=policy) for name in names})
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None) -> None:
+        """Write the model as a folder that `from_pretrained` reads back; see `weights.save_pretrained`."""
+        save_pretrained(folder, self.config, self.weights, card=card)
 
     def with_inference(self, **changes: Any) -> "Animator":
         """The same weights, run by other values of `config.inference`'s fields."""

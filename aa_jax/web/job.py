@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aa_jax import preprocess
-from aa_jax.animator import Animator, check_size, retarget_pose
+from aa_jax.animator import Animator, retarget_pose
 from aa_jax.config import InferenceConfig, ModelConfig
 from aa_jax.image import ResizeMode, load_image
 from aa_jax.pose.files import load_pose
 from aa_jax.pose.keypoints import Keypoints
 from aa_jax.pose.retarget import RetargetMethod
+from aa_jax.request import check_size
 from aa_jax.video import DEFAULT_FPS, IMAGE_SUFFIXES, Video, side_by_side, write_video
 from aa_jax.web.uploads import (
     KEYPOINT_SUFFIXES,
