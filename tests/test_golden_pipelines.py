@@ -133,11 +133,12 @@ def test_every_call_of_the_denoising_unet(run):
     network = nnx.merge(run.animator.programs.graphs["denoising_unet"], run.animator.weights["denoising_unet"])
     frames = run.plan().frames[0]
     states = [run.noise, *map(first_of, run.expected["latents_after_step"])]
+    poses, conditions = run.poses, run.conditions  # of programs of their own, which cannot be called inside another
 
     @jax.jit
     def evaluate(latents, frames, t):
-        clip, pose = (part[frames][None] for part in (latents, run.poses))
-        return network(clip, network.embed_time(t[None]), run.conditions, pose)
+        clip, pose = (part[frames][None] for part in (latents, poses))
+        return network(clip, network.embed_time(t[None]), conditions, pose)
 
     assert len(calls) == run.steps * len(frames)
     for index, (theirs, t) in enumerate(zip(calls, timesteps, strict=True)):
