@@ -63,7 +63,7 @@ def test_driving_by_another_body(model, recorder, tmp_path):
 
 @pytest.mark.parametrize("devices", [1, 2, 5])
 def test_devices_share_the_clips(model, recorder, monkeypatch, tmp_path, devices):
-    monkeypatch.setattr(generate.jax, "local_devices", lambda: jax.devices()[:1] * devices)
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1] * devices)
     assert run(model, tmp_path, "--metrics", "psnr") == 0
     assert recorder.made == min(devices, 2) and len(recorder.calls) == 2
     for index in range(2):
