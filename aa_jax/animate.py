@@ -9,7 +9,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aa_jax import cli, preprocess
-from aa_jax.animator import DTYPES, Animator, retarget_pose
+from aa_jax.animator import DTYPES, Animator
 from aa_jax.config import ModelConfig
 from aa_jax.image import load_image
+from aa_jax.memory import parse_size
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS
 from aa_jax.pose.files import load_pose
 from aa_jax.pose.keypoints import Keypoints
@@ -31,13 +32,13 @@ from aa_jax.weights import load_config, resolve
 # What decides the programs, as `Animator` calls it.
 PROGRAM_OPTIONS = (
     "height", "width", "num_inference_steps", "guidance_scale", "guidance_rescale", "guidance_interval", "sampler",
-    "windows", "window_length", "window_overlap", "window_batch", "frame_batch", "bucket_frames",
+    "windows", "window_length", "window_overlap", "window_batch", "frame_batch", "layer_frames", "bucket_frames",
 )  # fmt: skip
 Group = argparse._ArgumentGroup
 
 
 def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
-    """Arguments for `PROGRAM_OPTIONS`, and for how the weights are loaded: dtype and attention."""
+    """Arguments for `PROGRAM_OPTIONS`, and for how the weights are loaded: dtype, attention and where to."""
     divisible = "divisible by what the model's VAE downscales by, 8 in Stable Diffusion's"
     video.add_argument("--height", type=int, metavar="PIXELS", help=divisible)
     video.add_argument("--width", type=int, metavar="PIXELS", help=divisible)
@@ -65,10 +66,22 @@ def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
     machine.add_argument(
         "--window-batch",
         type=int,
+        default=1,
         metavar="N",
-        help="windows in the network at once, default all; fewer take less memory",
+        help="windows in the network at once, default 1; more may be faster at small sizes",
     )
     machine.add_argument("--frame-batch", type=int, default=4, metavar="N", help="frames in the VAE at once, default 4")
+    machine.add_argument(
+        "--layer-frames",
+        type=int,
+        metavar="N",
+        help="frames of a window that a layer works on at once, default all; fewer take less memory",
+    )
+    machine.add_argument(
+        "--offload",
+        action="store_true",
+        help="keep the weights in the host's memory, each network on the device only while it works",
+    )
     machine.add_argument(
         "--no-bucket-frames",
         dest="bucket_frames",
@@ -77,10 +90,23 @@ def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
     )
 
 
+def memory_size(text: str) -> int:
+    """`parse_size` for argparse."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def program_options(args: argparse.Namespace) -> dict[str, Any]:
     """`PROGRAM_OPTIONS`, as `Animator` takes them."""
     options = {name: getattr(args, name) for name in PROGRAM_OPTIONS}
     return options | {"guidance_interval": tuple(args.guidance_interval)}
+
+
+def loading_options(args: argparse.Namespace) -> dict[str, Any]:
+    """How `Animator.from_pretrained` loads the weights."""
+    return {"dtype": args.dtype, "attention": args.attention, "offload": args.offload}
 
 
 def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
@@ -139,6 +165,12 @@ def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
 
     sampling.add_argument("--seed", type=int, default=42, help="default 42")
     machine.add_argument(
+        "--memory-budget",
+        type=memory_size,
+        metavar="SIZE",
+        help="of the device, such as 12GiB: frames at once become as few as that asks for",
+    )
+    machine.add_argument(
         "--compiled",
         type=Path,
         metavar="DIR",
@@ -181,30 +213,34 @@ def load_inputs(args: argparse.Namespace, config: ModelConfig) -> Inputs:
     if not 0 < fps < math.inf:
         raise ValueError(f"fps is {fps:g}, expected a positive number")
     check_writable(args.output, fps)
-    pose = retarget_pose(loaded, reference, args.retarget, args.reference_pose)
+    pose = preprocess.retarget_pose(loaded, reference, args.retarget, args.reference_pose)
     character = preprocess.reference_frame(reference, height, width, args.resize, inference)
     drawn = preprocess.pose_frames(pose, height, width, args.resize, inference, args.num_frames)
     return Inputs(reference, pose, character, drawn, fps)
 
 
-def make_video(
+def make_frames(
     animator: Animator, inputs: Inputs, args: argparse.Namespace, progress: Callable[[int, int], object] | None = None
-) -> UInt8[np.ndarray, "t h2 w2 3"]:
-    """The animation that the options ask for.
+) -> Iterator[UInt8[np.ndarray, "h w2 3"]]:
+    """The animation that the options ask for, frame by frame; all but the decoding is done when it returns.
 
     Raises:
-      ValueError: an option that the model cannot follow.
+      ValueError: an option that the model or the device cannot follow.
     """
-    video = animator(
+    frames = animator.frames(
         inputs.reference,
         inputs.pose,
         num_frames=len(inputs.drawn),
         seed=args.seed,
         resize=args.resize,
+        memory_budget=args.memory_budget,
         progress=progress,
         **program_options(args),
     )
-    return side_by_side(inputs.character, inputs.drawn, video) if args.side_by_side else video
+    if not args.side_by_side:
+        return frames
+    pairs = zip(inputs.drawn, frames, strict=True)
+    return (side_by_side(inputs.character, pose[None], frame[None])[0] for pose, frame in pairs)
 
 
 def animate(args: argparse.Namespace) -> None:
@@ -217,7 +253,7 @@ def animate(args: argparse.Namespace) -> None:
     frames, height, width, _ = inputs.drawn.shape
 
     start = time.perf_counter()
-    animator = Animator.from_pretrained(args.model, dtype=args.dtype, attention=args.attention)
+    animator = Animator.from_pretrained(args.model, **loading_options(args))
     if args.compiled is not None:
         animator.load_compiled(args.compiled)
     millions = sum(np.size(leaf) for leaf in animator.leaves()) / 1e6
@@ -227,12 +263,12 @@ def animate(args: argparse.Namespace) -> None:
 
     start = time.perf_counter()
     with cli.Bar("denoise", "step", quiet=args.quiet) as bar:
-        video = make_video(animator, inputs, args, bar)
+        made = make_frames(animator, inputs, args, bar)
+    write_video(args.output, made, inputs.fps)
     compiling = animator.programs.compile_seconds
     running = time.perf_counter() - start - compiling
     say(f"compile  {compiling:.1f} s")
     say(f"run      {running:.1f} s, {frames / running:.3g} frames per second")
-    write_video(args.output, video, inputs.fps)
     say(f"written  {args.output}")
 
 

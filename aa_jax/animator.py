@@ -1,10 +1,8 @@
 """The public object: a reference image and a pose sequence in, a video out."""
 
 import dataclasses
-import functools
-import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,30 +11,27 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 from aa_jax import executables, preprocess
 from aa_jax.config import ModelConfig
 from aa_jax.diffusion.samplers import Sampler
 from aa_jax.diffusion.windows import Windows
-from aa_jax.image import ResizeMode, load_image, same_aspect
+from aa_jax.image import ResizeMode, load_image, to_uint8
+from aa_jax.memory import MemoryPlan
 from aa_jax.models.config import Policy
-from aa_jax.pose.files import SUFFIX, load_pose
-from aa_jax.pose.keypoints import Keypoints
 from aa_jax.pose.retarget import RetargetMethod
-from aa_jax.pose.retarget import retarget as retarget_keypoints
+from aa_jax.preprocess import Pose, ReferencePose
 from aa_jax.programs import Programs, Weights
 from aa_jax.request import Request
-from aa_jax.video import Video
+from aa_jax.run import Run
 from aa_jax.weights import load_config, load_network, resolve, save_pretrained
 
 OUTPUT_TYPES = ("uint8", "np", "latent")
 DTYPES = ("float32", "bfloat16", "float16")
 
 Reference = str | os.PathLike[str] | Image.Image | UInt8[np.ndarray, "h w 3"]
-Pose = str | os.PathLike[str] | Keypoints | Video | UInt8[np.ndarray, "t h w 3"]
-ReferencePose = str | os.PathLike[str] | Keypoints
 
 
 class Animator:
@@ -45,9 +40,10 @@ class Animator:
     Attributes:
       config: how the model was trained and is run; its `inference` part holds the defaults of a call.
       programs: the compiled programs and the time spent compiling them.
+      offload: whether the weights are kept in the host's memory, and each network is on the device only while it works.
     """
 
-    def __init__(self, config: ModelConfig, networks: dict[str, nnx.Module]):
+    def __init__(self, config: ModelConfig, networks: dict[str, nnx.Module], *, offload: bool = False):
         if config.lacking:
             raise ValueError(
                 f"this model (family {config.family}) has no {config.lacking}, which animating takes: "
@@ -55,7 +51,9 @@ class Animator:
             )
         split = {name: nnx.split(network) for name, network in networks.items()}
         self.config = config
-        self.weights: Weights = {name: state for name, (_, state) in split.items()}
+        self.offload = offload
+        weights: Weights = {name: state for name, (_, state) in split.items()}
+        self.weights = jax.device_get(weights) if offload else weights
         self._graphs = {name: graph for name, (graph, _) in split.items()}
         self.programs = Programs(config, self._graphs)
 
@@ -68,6 +66,7 @@ class Animator:
         cache_dir: str | Path | None = None,
         dtype: DTypeLike | None = None,
         attention: str = "auto",
+        offload: bool = False,
     ) -> "Animator":
         """Load a model folder, or one from the Hugging Face Hub.
 
@@ -77,6 +76,7 @@ class Animator:
           dtype: of weights and computation: float32 (default), bfloat16 or float16. Norms, softmax and the schedule
             stay float32.
           attention: attention kernel, see `models.config.Policy`.
+          offload: keep the weights in the host's memory, and each network on the device only while it works.
 
         Raises:
           FileNotFoundError: no such folder, or a file of it is missing.
@@ -89,7 +89,8 @@ class Animator:
             raise ValueError(f"dtype is {dtype.name}, expected one of {', '.join(DTYPES)}")
         policy = Policy(dtype=dtype, attention=attention)
         names = config.networks if not config.lacking else ()  # of a part of a system, none is loaded in vain
-        return cls(config, {name: load_network(folder, name, dtype=dtype, policy=policy) for name in names})
+        networks = {name: load_network(folder, name, dtype=dtype, policy=policy) for name in names}
+        return cls(config, networks, offload=offload)
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None) -> None:
         """Write the model as a folder that `from_pretrained` reads back; see `weights.save_pretrained`."""
@@ -99,7 +100,8 @@ class Animator:
         """The same weights, run by other values of `config.inference`'s fields."""
         inference = dataclasses.replace(self.config.inference, **changes)
         config = dataclasses.replace(self.config, inference=inference)
-        return Animator(config, {name: nnx.merge(graph, self.weights[name]) for name, graph in self._graphs.items()})
+        networks = {name: nnx.merge(graph, self.weights[name]) for name, graph in self._graphs.items()}
+        return Animator(config, networks, offload=self.offload)
 
     def __call__(
         self,
@@ -119,8 +121,10 @@ class Animator:
         windows: str | Windows | None = None,
         window_length: int | None = None,
         window_overlap: int | None = None,
-        window_batch: int | None = None,
+        window_batch: int = 1,
         frame_batch: int = 4,
+        layer_frames: int | None = None,
+        memory_budget: int | None = None,
         bucket_frames: bool = True,
         resize: ResizeMode | None = None,
         retarget: RetargetMethod = "none",
@@ -151,11 +155,15 @@ class Animator:
             "shifted", "moore", or an object.
           window_length: frames that are denoised together.
           window_overlap: frames that neighbouring windows share.
-          window_batch: how many windows go through the network at once; fewer take less memory. Default all.
+          window_batch: how many windows go through the network at once.
           frame_batch: how many frames the pose guider and the VAE take at once.
-          bucket_frames: denoise more frames than asked for, and cut them off, where that leaves the others as they are
-            but for rounding, so that videos of like length share a program; see `diffusion.buckets`. Where the video is
-            one window, it takes up to half as long again, but with 1 to 4, 6, 8, 12, 16, 24 or 32 frames.
+          layer_frames: how many frames of a window a layer of the network works on at a time; fewer take less memory.
+            Default all.
+          memory_budget: bytes of the device's memory that the run may take: `frame_batch` and `layer_frames` become as
+            small as that asks for; see `plan`.
+          bucket_frames: where one window holds the video, denoise more frames than asked for, and cut them off, if that
+            leaves the others as they are but for rounding, so that videos of like length share a program; see
+            `diffusion.buckets`. It takes up to half as long again, but with 1 to 4, 6, 8, 12, 16, 24 or 32 frames.
           resize: what to do where reference or pose are not of the video's aspect: "crop", "letterbox" or "stretch".
             Without it they must be.
           retarget: "affine" or "bones" give the keypoints of `pose` the size, place and, with "bones", the build of the
@@ -170,8 +178,19 @@ class Animator:
         Raises:
           FileNotFoundError, ValueError: a bad argument: what it is, what was expected.
         """
-        request = Request.of(
-            self.config,
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type is {output_type!r}, expected one of {', '.join(OUTPUT_TYPES)}")
+        run, denoised = self._denoise(
+            reference,
+            pose,
+            num_frames=num_frames,
+            seed=seed,
+            latents=latents,
+            resize=resize,
+            retarget=retarget,
+            reference_pose=reference_pose,
+            progress=progress,
+            memory_budget=memory_budget,
             height=height,
             width=width,
             num_inference_steps=num_inference_steps,
@@ -184,45 +203,50 @@ class Animator:
             window_overlap=window_overlap,
             window_batch=window_batch,
             frame_batch=frame_batch,
+            layer_frames=layer_frames,
             bucket_frames=bucket_frames,
         )
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type is {output_type!r}, expected one of {', '.join(OUTPUT_TYPES)}")
-        height, width, inference = request.height, request.width, self.config.inference
+        if output_type == "latent":
+            return denoised[: run.num_frames]
+        chunks = list(run.decode(denoised))
+        return np.concatenate(list(map(to_uint8, chunks)) if output_type == "uint8" else chunks)
 
+    def frames(self, reference: Reference, pose: Pose, **options: Any) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """As a call with these options, frame by frame: of a long video, what is decoded need not be in memory whole.
+
+        All but the decoding is done when it returns.
+        """
+        run, denoised = self._denoise(reference, pose, **options)
+        return (frame for chunk in run.decode(denoised) for frame in to_uint8(chunk))
+
+    def _denoise(
+        self,
+        reference: Reference,
+        pose: Pose,
+        *,
+        num_frames: int | None = None,
+        seed: int = 42,
+        latents: Float[np.ndarray, "t h w c"] | Array | None = None,
+        resize: ResizeMode | None = None,
+        retarget: RetargetMethod = "none",
+        reference_pose: ReferencePose | None = None,
+        progress: Callable[[int, int], object] | None = None,
+        memory_budget: int | None = None,
+        **options: Any,
+    ) -> tuple[Run, Float[np.ndarray, "n h w c"]]:
+        """A run, and what it denoised; `options` are `Request`'s."""
+        request, inference = Request.of(self.config, **options), self.config.inference
+        height, width = request.height, request.width
         image = load_image(reference)
         pixels = preprocess.vae_pixels(preprocess.reference_frame(image, height, width, resize, inference))
         encoder = self.config.image_encoder
         clip_pixels = None if encoder is None else preprocess.clip_pixels(image, encoder.image_size, inference)
-        pose = retarget_pose(self._pose(pose), image, retarget, reference_pose)
+        pose = preprocess.retarget_pose(preprocess.as_pose(pose), image, retarget, reference_pose)
         drawn = preprocess.pose_frames(pose, height, width, resize, inference, num_frames)
-        frames = len(drawn)
-
         rng = jax.random.key(seed)
-        noise = self._noise(latents, rng, request.latents(frames))
-        denoising = request.denoising(frames)
-        guidance = request.enabled_guidance
-        conditions = self.programs.encode_reference(self.weights, pixels, clip_pixels, guided=guidance is not None)
-        poses = self.encode_poses(_lengthen(drawn, denoising.num_frames), frame_batch)
-        lengthened = jnp.asarray(_lengthen(noise, denoising.num_frames))
-        state = request.sampler.initialize(lengthened, denoising.steps.tables)
-        steps, options = request.num_inference_steps, (poses, conditions, denoising.true_frames, guidance, rng)
-        advance = self.programs.advance.compile(
-            self.weights, state, denoising.steps, _span(0, steps), *options, sampler=request.sampler
-        )
-        if progress:
-            progress(0, steps)
-        for first, stop in itertools.pairwise(range(steps + 1) if progress else (0, steps)):
-            state = advance(self.weights, state, denoising.steps, _span(first, stop), *options)
-            if progress:
-                jax.block_until_ready(state)
-                progress(stop, steps)
-        result = np.asarray(state.latents)
-        if output_type == "latent":
-            return result[:frames]
-        # A video below a batch is decoded with all frames of its bucket, for which there is a program.
-        decoded = self.decode(result[: max(frames, min(frame_batch, len(result)))], frame_batch)[:frames]
-        return np.round(decoded * 255).astype(np.uint8) if output_type == "uint8" else decoded
+        noise = self._noise(latents, rng, request.latents(len(drawn)))
+        run = self._run(request, len(drawn)).within(memory_budget)
+        return run, run.denoise(pixels, clip_pixels, drawn, noise, rng, progress)
 
     def compile(self, num_frames: int, **options: Any) -> None:
         """Compile what an animation of so many frames takes, without one.
@@ -236,30 +260,20 @@ class Animator:
         Raises:
           ValueError: as a call.
         """
-        request = Request.of(self.config, **options)
-        denoising, guidance = request.denoising(num_frames), request.enabled_guidance
-        frames, size = denoising.num_frames, (request.height, request.width)
-        array, encoder = functools.partial(jax.ShapeDtypeStruct, dtype=np.float32), self.config.image_encoder
-        clip_pixels = None if encoder is None else array((1, encoder.image_size, encoder.image_size, 3))
-        conditions = self.programs.encode_reference.compile(
-            self.weights, array((1, *size, 3)), clip_pixels, guided=guidance is not None
-        )
-        chunk = min(request.frame_batch, frames)
-        features = self.programs.encode_poses.compile(self.weights, array((chunk, *size, 3))).out_info
-        state = jax.eval_shape(request.sampler.initialize, array(request.latents(frames)), denoising.steps.tables)
-        self.programs.advance.compile(
-            self.weights,
-            state,
-            denoising.steps,
-            _span(0, 0),
-            jax.ShapeDtypeStruct((frames, *features.shape[1:]), features.dtype),
-            _shapes(conditions.out_info),
-            denoising.true_frames,
-            guidance,
-            jax.random.key(0),
-            sampler=request.sampler,
-        )
-        self.programs.decode.compile(self.weights, array(request.latents(chunk)))
+        self._run(Request.of(self.config, **options), num_frames).compile()
+
+    def plan(self, num_frames: int, *, memory_budget: int | None = None, **options: Any) -> MemoryPlan:
+        """The device's memory that an animation of so many frames takes, of the compiled programs.
+
+        Args:
+          num_frames: of the pose.
+          memory_budget: bytes to be kept to, if any; see `aa_jax.memory.fit`.
+          options: as of `compile`.
+
+        Raises:
+          ValueError: as a call; the budget is too small.
+        """
+        return self._run(Request.of(self.config, **options), num_frames).within(memory_budget).plan()
 
     def save_compiled(self, path: str | os.PathLike[str]) -> dict[str, int]:
         """Write what was compiled so far as a folder for `load_compiled`; see `aa_jax.executables.save`."""
@@ -290,16 +304,14 @@ class Animator:
         """All weights."""
         return jax.tree.leaves(self.weights)
 
-    @staticmethod
-    def _pose(pose: Pose) -> Keypoints | Video | UInt8[np.ndarray, "t h w 3"]:
-        if isinstance(pose, str | os.PathLike):
-            return load_pose(Path(pose))
-        if isinstance(pose, np.ndarray) and (pose.dtype != np.uint8 or pose.ndim != 4 or pose.shape[-1] != 3):
-            raise ValueError(
-                f"pose is {pose.dtype} of shape {pose.shape}, expected uint8 (frames, height, width, 3), "
-                "keypoints or a path"
-            )
-        return pose
+    def _run(self, request: Request, num_frames: int) -> Run:
+        return Run(
+            programs=self.programs,
+            weights=self.weights,
+            request=request,
+            num_frames=num_frames,
+            offload=self.offload,
+        )
 
     @staticmethod
     def _noise(latents: np.ndarray | Array | None, rng: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "t h w c"]:
@@ -311,59 +323,3 @@ class Animator:
                 "of the video's latents, channels"
             )
         return np.asarray(latents, np.float32)
-
-
-def retarget_pose(
-    pose: Keypoints | Video | UInt8[np.ndarray, "t h w 3"],
-    reference: UInt8[np.ndarray, "h w 3"],
-    method: RetargetMethod,
-    reference_pose: ReferencePose | None,
-) -> Keypoints | Video | UInt8[np.ndarray, "t h w 3"]:
-    """The pose as the person in the reference image would do it; with method "none" as it is.
-
-    Raises:
-      ValueError: the pose or the reference's is drawn, there is none of the reference, it is of another image, or there
-        is no such method.
-      FileNotFoundError: there is nothing at the path of the reference's pose.
-    """
-    if method == "none":
-        if reference_pose is not None:
-            raise ValueError("reference_pose given, but nothing is retargeted: choose retarget 'affine' or 'bones'")
-        return pose
-    if not isinstance(pose, Keypoints):
-        raise ValueError(
-            f"retarget is {method!r}, but the pose is drawn, and only keypoints can be retargeted: "
-            "give the pose as keypoints, such as python -m aa_jax.pose extract VIDEO --output FILE.npz makes"
-        )
-    how = "python -m aa_jax.pose extract IMAGE --output FILE.npz makes them"
-    if reference_pose is None:
-        raise ValueError(
-            f"retarget is {method!r}, but there is no reference_pose, the keypoints of the reference image: {how}"
-        )
-    if isinstance(reference_pose, Keypoints):
-        target: Keypoints | Video = reference_pose
-    elif Path(reference_pose).suffix.lower() == SUFFIX:
-        target = load_pose(reference_pose)
-    else:  # JSON, which need not state the size of the image
-        target = load_pose(reference_pose, height=reference.shape[0], width=reference.shape[1])
-    if not isinstance(target, Keypoints):
-        raise ValueError(f"reference_pose {reference_pose} holds images, expected keypoints: {how}")
-    if not same_aspect((target.height, target.width), reference.shape[:2]):
-        raise ValueError(
-            f"reference_pose is of an image of {target.width}x{target.height} (width x height), "
-            f"the reference image is {reference.shape[1]}x{reference.shape[0]}: expected the same image"
-        )
-    return retarget_keypoints(pose, target, method=method)
-
-
-def _span(first: int, stop: int) -> Int[np.ndarray, "2"]:
-    return np.array([first, stop], np.int32)
-
-
-def _lengthen(x: Shaped[np.ndarray, "t h w c"], length: int) -> Shaped[np.ndarray, "length h w c"]:
-    """The last frame repeated up to so many."""
-    return np.pad(x, ((0, length - len(x)), (0, 0), (0, 0), (0, 0)), mode="edge")
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)

@@ -195,7 +195,7 @@ def batch(args: argparse.Namespace, more: Sequence[str]) -> None:
 
 
 def _open(options: argparse.Namespace) -> Animator:
-    return Animator.from_pretrained(options.model, dtype=options.dtype, attention=options.attention)
+    return Animator.from_pretrained(options.model, **animate.loading_options(options))
 
 
 def _one(
@@ -204,7 +204,7 @@ def _one(
     job.output.parent.mkdir(parents=True, exist_ok=True)
     try:
         inputs = animate.load_inputs(job.options, config)
-        video = animate.make_video(animator, inputs, job.options)
+        frames = animate.make_frames(animator, inputs, job.options)
     except (ValueError, FileNotFoundError) as error:
         print(f"batch: line {job.line}, {job.output.name}: {' '.join(str(error).split())}", file=sys.stderr)
         failed(job)
@@ -212,7 +212,7 @@ def _one(
     # The video last: it is there only with its card.
     with aside(job.card) as partial:
         partial.write_text(json.dumps(job.facts(manifest), indent=1) + "\n")
-    write_video(job.output, video, inputs.fps)
+    write_video(job.output, frames, inputs.fps)
 
 
 def parser() -> cli.Parser:

@@ -3,8 +3,8 @@
     python -m aa_jax.compile --model model/ --output compiled/ --num-frames 24 48 --height 784 --width 512
 
 The programs run on this kind of device, with this JAX and aa_jax, and with this model or one trained further from it.
-They serve every number of frames of the same bucket, of steps up to a multiple of 64, every guidance scale above 1,
-and any seed.
+They serve every number of frames of the same bucket, or above a window's length, of steps up to a multiple of 64,
+every guidance scale above 1, and any seed.
 """  # fmt: skip
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aa_jax import cli, compilation_cache
-from aa_jax.animate import add_program_options, program_options
+from aa_jax.animate import add_program_options, loading_options, program_options
 from aa_jax.animator import Animator
 from aa_jax.atomic import new_folder
 from aa_jax.request import Request
@@ -45,7 +45,7 @@ def compile_programs(args: argparse.Namespace) -> None:
     for num_frames in args.num_frames:
         request.denoising(num_frames)
     with new_folder(args.output) as partial, compilation_cache.off():  # see `executables.save`
-        animator = Animator.from_pretrained(args.model, dtype=args.dtype, attention=args.attention)
+        animator = Animator.from_pretrained(args.model, **loading_options(args))
         for num_frames in args.num_frames:
             before, start = animator.programs.compiled, time.perf_counter()
             animator.compile(num_frames, **options)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
 ResizeMode = Literal["stretch", "crop", "letterbox"]
@@ -173,3 +173,8 @@ def tile(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], gap: int = 4) -> UInt8[
         top, left = index // columns * height, index % columns * width
         canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return canvas[:-gap, :-gap]
+
+
+def to_uint8(images: Float[np.ndarray, "*b h w 3"]) -> UInt8[np.ndarray, "*b h w 3"]:
+    """Of values in [0, 1]."""
+    return np.round(images * 255).astype(np.uint8)

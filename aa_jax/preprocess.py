@@ -1,7 +1,10 @@
 """From images and poses to the arrays that the networks take."""
 
+import os
+from pathlib import Path
+
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 from aa_jax.config import InferenceConfig
@@ -9,9 +12,15 @@ from aa_jax.image import ResizeMode, resize, same_aspect
 from aa_jax.models.clip_vision import CLIP_MEAN, CLIP_STD
 from aa_jax.models.config import PoseGuiderConfig
 from aa_jax.pose.draw import DrawStyle, draw_poses
+from aa_jax.pose.files import SUFFIX, load_pose
 from aa_jax.pose.fit import fit_keypoints
 from aa_jax.pose.keypoints import Keypoints
+from aa_jax.pose.retarget import RetargetMethod
+from aa_jax.pose.retarget import retarget as retarget_keypoints
 from aa_jax.video import Video
+
+Pose = str | os.PathLike[str] | Keypoints | Video | UInt8[np.ndarray, "t h w 3"]
+ReferencePose = str | os.PathLike[str] | Keypoints
 
 
 def choose_mode(what: str, size: tuple[int, int], target: tuple[int, int], mode: ResizeMode | None) -> ResizeMode:
@@ -77,6 +86,66 @@ def normalise_clip(images: UInt8[np.ndarray, "*b s s 3"]) -> Float[np.ndarray, "
     return (images.astype(np.float32) / 255 - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32)
 
 
+def as_pose(pose: Pose) -> Keypoints | Video | UInt8[np.ndarray, "t h w 3"]:
+    """The pose, read if it is a file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is none of these.
+    """
+    if isinstance(pose, str | os.PathLike):
+        return load_pose(Path(pose))
+    if isinstance(pose, np.ndarray) and (pose.dtype != np.uint8 or pose.ndim != 4 or pose.shape[-1] != 3):
+        raise ValueError(
+            f"pose is {pose.dtype} of shape {pose.shape}, expected uint8 (frames, height, width, 3), "
+            "keypoints or a path"
+        )
+    return pose
+
+
+def retarget_pose(
+    pose: Keypoints | Video | UInt8[np.ndarray, "t h w 3"],
+    reference: UInt8[np.ndarray, "h w 3"],
+    method: RetargetMethod,
+    reference_pose: ReferencePose | None,
+) -> Keypoints | Video | UInt8[np.ndarray, "t h w 3"]:
+    """The pose as the person in the reference image would do it; with method "none" as it is.
+
+    Raises:
+      ValueError: the pose or the reference's is drawn, there is none of the reference, it is of another image, or there
+        is no such method.
+      FileNotFoundError: there is nothing at the path of the reference's pose.
+    """
+    if method == "none":
+        if reference_pose is not None:
+            raise ValueError("reference_pose given, but nothing is retargeted: choose retarget 'affine' or 'bones'")
+        return pose
+    if not isinstance(pose, Keypoints):
+        raise ValueError(
+            f"retarget is {method!r}, but the pose is drawn, and only keypoints can be retargeted: "
+            "give the pose as keypoints, such as python -m aa_jax.pose extract VIDEO --output FILE.npz makes"
+        )
+    how = "python -m aa_jax.pose extract IMAGE --output FILE.npz makes them"
+    if reference_pose is None:
+        raise ValueError(
+            f"retarget is {method!r}, but there is no reference_pose, the keypoints of the reference image: {how}"
+        )
+    if isinstance(reference_pose, Keypoints):
+        target: Keypoints | Video = reference_pose
+    elif Path(reference_pose).suffix.lower() == SUFFIX:
+        target = load_pose(reference_pose)
+    else:  # JSON, which need not state the size of the image
+        target = load_pose(reference_pose, height=reference.shape[0], width=reference.shape[1])
+    if not isinstance(target, Keypoints):
+        raise ValueError(f"reference_pose {reference_pose} holds images, expected keypoints: {how}")
+    if not same_aspect((target.height, target.width), reference.shape[:2]):
+        raise ValueError(
+            f"reference_pose is of an image of {target.width}x{target.height} (width x height), "
+            f"the reference image is {reference.shape[1]}x{reference.shape[0]}: expected the same image"
+        )
+    return retarget_keypoints(pose, target, method=method)
+
+
 def draw_style(config: InferenceConfig) -> DrawStyle:
     """How the model's poses are drawn."""
     return DrawStyle(
@@ -107,7 +176,7 @@ def pose_frames(
     return resize(drawn, height, width, mode, config.pose_resample)
 
 
-def pose_pixels(frames: UInt8[np.ndarray, "t h w 3"], config: PoseGuiderConfig) -> Float[np.ndarray, "t h w 3"]:
+def pose_pixels(frames: UInt8[Array, "t h w 3"], config: PoseGuiderConfig) -> Float[Array, "t h w 3"]:
     """Drawn poses in the value range that the pose guider takes."""
     unit = frames.astype(np.float32) / 255
     return unit if config.input_range == "unit" else 2 * unit - 1

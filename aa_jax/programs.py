@@ -6,7 +6,7 @@ Each is a pure function of weights and arrays; the networks' structure and all o
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -74,8 +74,8 @@ def name_of(key: Any) -> str:
 class Programs:
     """The programs of one model; every call takes the weights, so that they are neither copied nor constants.
 
-    An animation takes four of them: `encode_reference`, `encode_poses`, `advance` and `decode`. `denoise` is all steps
-    of `advance` in one, and can return those between.
+    An animation takes four of them: `encode_reference`, `encode_poses`, `decode` and, where one window holds the video,
+    `advance`, else `predict`. `denoise` is all steps of `advance` in one, and can return those between.
     """
 
     def __init__(self, config: ModelConfig, graphs: dict[str, nnx.GraphDef]):
@@ -86,7 +86,8 @@ class Programs:
         self.encode_reference = Program(self._encode_reference, static=("guided",))
         self.encode_poses = Program(self._encode_poses)
         self.denoise = Program(self._denoise, static=STATIC_ARGNAMES)
-        self.advance = Program(self._advance, static=("sampler",))
+        self.advance = Program(self._advance, static=("sampler", "layer_frames"))
+        self.predict = Program(self._predict, static=("guided", "layer_frames"))
         self.decode = Program(self._decode)
 
     @property
@@ -108,14 +109,13 @@ class Programs:
         self, weights: Weights, drawn: UInt8[np.ndarray, "t h w 3"], frame_batch: int
     ) -> Float[Array, "t h2 w2 c"]:
         """Features of drawn poses, a few frames at a time."""
-        pixels = pose_pixels(drawn, needed(self.config.pose_guider, "pose guider"))
-        return jnp.concatenate(in_chunks(lambda x: self.encode_poses(weights, x), pixels, frame_batch))
+        return jnp.concatenate(list(in_chunks(lambda x: self.encode_poses(weights, x), drawn, frame_batch)))
 
     def frames(
         self, weights: Weights, latents: Float[Array | np.ndarray, "t h w c"], frame_batch: int
     ) -> Float[np.ndarray, "t h2 w2 3"]:
         """Frames in [0, 1] of scaled latents, a few at a time; each chunk leaves the device before the next comes."""
-        return np.concatenate(in_chunks(lambda x: np.asarray(self.decode(weights, x)), latents, frame_batch))
+        return np.concatenate(list(in_chunks(lambda x: np.asarray(self.decode(weights, x)), latents, frame_batch)))
 
     def _network(self, name: str, weights: Weights) -> Any:
         return nnx.merge(self.graphs[name], weights[name])
@@ -156,8 +156,9 @@ class Programs:
             return embedding, jnp.zeros_like(embedding)
         return embedding, encode_image(jnp.zeros_like(clip_pixels))[:, None]
 
-    def _encode_poses(self, weights: Weights, frames: Float[Array, "t h w 3"]) -> Float[Array, "t h2 w2 c"]:
-        return self._network("pose_guider", weights)(frames)
+    def _encode_poses(self, weights: Weights, drawn: UInt8[Array, "t h w 3"]) -> Float[Array, "t h2 w2 c"]:
+        guider = self._network("pose_guider", weights)
+        return guider(pose_pixels(drawn, needed(self.config.pose_guider, "pose guider")))
 
     def _denoise(
         self,
@@ -176,7 +177,7 @@ class Programs:
         """From noise to latents, in one scan over the steps; see `diffusion.sample`."""
         timesteps = sampler.tables(options["schedule"], num_inference_steps).timesteps
         return sample(
-            self._denoiser(weights, poses, conditions, timesteps),
+            self._denoiser(weights, conditions, timesteps, lambda frames: poses[frames]),
             noise,
             sampler=sampler,
             num_inference_steps=num_inference_steps,
@@ -199,16 +200,37 @@ class Programs:
         rng: Array,
         *,
         sampler: Sampler,
+        layer_frames: int | None = None,
     ) -> Any:
-        """Some steps; see `diffusion.sample.advance`, and `Conditions` of `num_frames`."""
-        conditions = dataclasses.replace(conditions, num_frames=num_frames)
-        denoise = self._denoiser(weights, poses, conditions, steps.tables.timesteps)
+        """Some steps; see `diffusion.sample.advance`, and `Conditions` of `num_frames` and `layer_frames`."""
+        conditions = dataclasses.replace(conditions, num_frames=num_frames, layer_frames=layer_frames)
+        denoise = self._denoiser(weights, conditions, steps.tables.timesteps, lambda frames: poses[frames])
         return advance(denoise, state, steps, span, sampler=sampler, guidance=guidance, rng=rng)
 
+    def _predict(
+        self,
+        weights: Weights,
+        latents: Float[Array, "n l h w c"],
+        poses: Float[Array, "n l h w d"],
+        timestep: Float[Array, ""],
+        conditions: Conditions,
+        *,
+        guided: bool,
+        layer_frames: int | None = None,
+    ) -> Float[Array, "rn l h w c"]:
+        """One evaluation on some windows."""
+        conditions = dataclasses.replace(conditions, layer_frames=layer_frames)
+        denoise = self._denoiser(weights, conditions, jnp.asarray(timestep)[None], lambda frames: poses)
+        return denoise(latents, jnp.zeros(latents.shape[:2], jnp.int32), jnp.int32(0), guided)
+
     def _denoiser(
-        self, weights: Weights, poses: Float[Array, "t h w d"], conditions: Conditions, timesteps: Float[Array, " s"]
+        self,
+        weights: Weights,
+        conditions: Conditions,
+        timesteps: Float[Array, " s"],
+        poses_of: Callable[[Any], Float[Array, "n l h w d"]],
     ) -> Denoise:
-        """The denoising UNet as `sample` takes it."""
+        """The denoising UNet as `sample` takes it; `poses_of` gives the pose features of windows' frames."""
         unet = self._network("denoising_unet", weights)
         time_embeddings = unet.embed_time(jnp.asarray(timesteps))
         if conditions.control is not None:
@@ -216,7 +238,7 @@ class Programs:
             control_times = controlnet.embed_time(jnp.asarray(timesteps))
 
         def denoise(latents, frames, step, guided):
-            pose, residuals = poses[frames], None
+            pose, residuals = poses_of(frames), None
             if conditions.control is not None:
                 residuals = controlnet(latents, control_times[step][None], conditions.control)
             prediction = unet(
@@ -236,17 +258,15 @@ class Programs:
         return jnp.clip(frames.astype(jnp.float32) / 2 + 0.5, 0, 1)
 
 
-def in_chunks(function: Callable[[Array], Result], x: Array | np.ndarray, size: int) -> list[Result]:
+def in_chunks(function: Callable[[Array], Result], x: Array | np.ndarray, size: int) -> Iterator[Result]:
     """Apply `function` to chunks of at most `size` rows, all of one shape: the last chunk is filled up by repeating
     its last row.
 
-    Returns the results' true rows, chunk by chunk.
+    Yields the results' true rows, chunk by chunk.
     """
     size = min(size, len(x))
-    results = []
     for start in range(0, len(x), size):
         chunk = x[start : start + size]
         missing = size - len(chunk)
         padded = jnp.concatenate([chunk, jnp.repeat(chunk[-1:], missing, axis=0)]) if missing else jnp.asarray(chunk)
-        results.append(function(padded)[: len(chunk)])
-    return results
+        yield function(padded)[: len(chunk)]

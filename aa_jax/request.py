@@ -22,11 +22,13 @@ class Denoising(NamedTuple):
       steps: the run's tables.
       num_frames: of the arrays, some of which may be cut off the result.
       true_frames: see `Conditions.num_frames`.
+      whole: whether one window holds all frames.
     """
 
     steps: Steps
     num_frames: int
     true_frames: np.int32 | None
+    whole: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +42,9 @@ class Request:
     guidance: Guidance
     sampler: Sampler
     windows: Windows
-    window_batch: int | None
+    window_batch: int
     frame_batch: int
+    layer_frames: int | None
     bucket_frames: bool
 
     @classmethod
@@ -59,8 +62,9 @@ class Request:
         windows: str | Windows | None = None,
         window_length: int | None = None,
         window_overlap: int | None = None,
-        window_batch: int | None = None,
+        window_batch: int = 1,
         frame_batch: int = 4,
+        layer_frames: int | None = None,
         bucket_frames: bool = True,
     ) -> "Request":
         """From a call's options, None for the model's own.
@@ -78,8 +82,14 @@ class Request:
             interval=guidance_interval,
         )
         check_size(height, width, config.downscale)
-        for name, number in (("num_inference_steps", steps), ("frame_batch", frame_batch)):
-            if number < 1:
+        counts = {
+            "num_inference_steps": steps,
+            "window_batch": window_batch,
+            "frame_batch": frame_batch,
+            "layer_frames": layer_frames,
+        }
+        for name, number in counts.items():
+            if number is not None and number < 1:
                 raise ValueError(f"{name} is {number}, expected 1 or more")
         if sampler is None or sampler == "ddim":
             sampler = DDIM(previous_timestep=inference.previous_timestep)
@@ -93,6 +103,7 @@ class Request:
             windows=_windows(config, windows, window_length, window_overlap),
             window_batch=window_batch,
             frame_batch=frame_batch,
+            layer_frames=layer_frames,
             bucket_frames=bucket_frames,
         )
 
@@ -101,30 +112,39 @@ class Request:
         """The guidance; None where it is off."""
         return self.guidance if self.guidance.enabled else None
 
+    @property
+    def guided_or_not(self) -> list[bool]:
+        """Whether steps are guided: all, none, or some and some not."""
+        guidance = self.enabled_guidance
+        if guidance is None or guidance.interval == (0, 1):
+            return [guidance is not None]
+        return sorted(set(guidance.guided_steps(self.num_inference_steps).tolist()), reverse=True)
+
     def latents(self, num_frames: int) -> tuple[int, int, int, int]:
         """Shape of so many frames' latents."""
         downscale, vae = self.config.downscale, needed(self.config.vae, "vae")
         return num_frames, self.height // downscale, self.width // downscale, vae.latent_channels
 
     def denoising(self, num_frames: int) -> Denoising:
-        """How so many frames are denoised: with further ones (`diffusion.buckets`), unless these would change them.
+        """How so many frames are denoised: those that one window holds with further ones (`diffusion.buckets`), unless
+        these would change them.
 
         A stochastic sampler draws noise, and rescaled guidance takes statistics, over all frames at once; so do some
         models' norms over all frames of a window.
         """
-        steps, frames = self.num_inference_steps, num_frames
-        if self.bucket_frames and not self.sampler.stochastic and not self.guidance.rescale:
-            networks = (self.config.denoising_unet, self.config.controlnet)
-            masked = not any(network and network.group_norm_over_frames for network in networks)
-            plan, true_frames = padded_plan(self.windows, num_frames, steps, masked=masked)
-            frames = plan.num_frames
+        steps = self.num_inference_steps
+        networks = (self.config.denoising_unet, self.config.controlnet)
+        over_frames = any(network and network.group_norm_over_frames for network in networks)
+        if self.bucket_frames and not (self.sampler.stochastic or self.guidance.rescale or over_frames):
+            plan, true_frames = padded_plan(self.windows, num_frames, steps)
         else:
             plan, true_frames = self.windows.plan(num_frames, steps), None
         rows = -(-steps // ROWS) * ROWS
         tables = plan_steps(
             self.sampler, self.config.schedule, steps, plan, self.enabled_guidance, self.window_batch, rows=rows
         )
-        return Denoising(tables, frames, true_frames)
+        whole = plan.frames.shape[1:] == (1, plan.num_frames)
+        return Denoising(tables, plan.num_frames, true_frames, whole)
 
 
 def check_size(height: int, width: int, downscale: int) -> None:

@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from aa_jax.animator import Animator, retarget_pose
+from aa_jax.animator import Animator
 from aa_jax.diffusion.samplers import DDIM
 from aa_jax.pose import Keypoints
 from aa_jax.pose.openpose import save_openpose
 from aa_jax.pose.retarget import retarget
+from aa_jax.preprocess import retarget_pose
 from aa_jax.video import Video
 from tests.golden_tools import recipe, relative_error
 

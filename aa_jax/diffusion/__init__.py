@@ -5,7 +5,16 @@ Knows nothing of networks, files or weights: a network is a function `denoise(la
 
 from aa_jax.diffusion.buckets import bucket, padded_plan
 from aa_jax.diffusion.guidance import Guidance
-from aa_jax.diffusion.sample import STATIC_ARGNAMES, Denoise, Steps, Trajectory, advance, plan_steps, sample
+from aa_jax.diffusion.sample import (
+    STATIC_ARGNAMES,
+    Denoise,
+    Steps,
+    Trajectory,
+    advance,
+    advance_by_windows,
+    plan_steps,
+    sample,
+)
 from aa_jax.diffusion.samplers import DDIM, SAMPLERS, DPMSolverMultistep, Euler, Sampler, get_sampler
 from aa_jax.diffusion.schedule import NoiseSchedule, x0_and_epsilon
 from aa_jax.diffusion.windows import (
@@ -40,6 +49,7 @@ __all__ = [
     "WindowPlan",
     "Windows",
     "advance",
+    "advance_by_windows",
     "bucket",
     "get_sampler",
     "get_windows",

@@ -1,10 +1,12 @@
-"""The sampling loop: one program from noise to the latents of a video of any length, or from any step to any other.
+"""The sampling loop: one program from noise to the latents of a video of any length, or from any step to any other, or
+a loop of the host for a video whose windows should not be on the device together.
 
 Axes: s steps, t frames of the video, b batches of n windows, l frames of a window, h, w, c; r = 2 (unconditional,
 conditional) in a guided step, else 1 (conditional).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -193,31 +195,101 @@ def advance(
     return lax.fori_loop(span[0], span[1], one_step, state)
 
 
+def advance_by_windows(
+    denoise: Denoise,
+    state: Any,
+    steps: Steps,
+    number: int,
+    *,
+    sampler: Sampler,
+    guidance: Guidance | None = None,
+    rng: Array | None = None,
+) -> Any:
+    """One step, driven by the host: one batch of windows is on the device after the other, and `denoise` can hand in
+    what belongs to its frames. Of the video, only latents stay there. To be called outside of `jax.jit`.
+
+    Args:
+      denoise: as for `sample`, but with a compiled program inside; it is called with NumPy's `frames` and `step`.
+      number: of the step, from 0.
+      state, steps, sampler, guidance, rng: as for `advance`.
+    """
+    row = jax.tree.map(lambda column: np.asarray(column[number]), steps)
+    guided = guidance is not None and (guidance.interval == (0, 1) or bool(row.guided))
+    latents = _scale(state, row.tables, sampler=sampler)
+    predictions = jnp.zeros((2 if guided else 1, *latents.shape))
+    for frames, weights in zip(row.frames, row.weights, strict=True):
+        predictions = _add(predictions, denoise(_take(latents, frames), frames, row.number, guided), frames, weights)
+    return _finish(state, predictions, row, guidance, rng, sampler=sampler)
+
+
+@functools.partial(jax.jit, static_argnames="sampler")
+def _scale(state: Any, tables: Any, *, sampler: Sampler) -> Float[Array, "t h w c"]:
+    return sampler.scale_input(state, tables)
+
+
+@jax.jit
+def _take(latents: Float[Array, "t h w c"], frames: Int[Array, "n l"]) -> Float[Array, "n l h w c"]:
+    return latents[frames]
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(
+    total: Float[Array, "r t h w c"],
+    predictions: Float[Array, "rn l h w c"],
+    frames: Int[Array, "n l"],
+    weights: Float[Array, "n l"],
+) -> Float[Array, "r t h w c"]:
+    """The weighted predictions of some windows on top of those before."""
+    predictions = predictions.reshape(len(total), *frames.shape, *total.shape[2:])
+    return total.at[:, frames].add(predictions * weights[..., None, None, None])
+
+
+@functools.partial(jax.jit, static_argnames="sampler", donate_argnums=0)
+def _finish(
+    state: Any,
+    predictions: Float[Array, "r t h w c"],
+    step: Steps,
+    guidance: Guidance | None,
+    rng: Array | None,
+    *,
+    sampler: Sampler,
+) -> Any:
+    return _update(state, _combine(predictions, guidance), step, sampler, rng)
+
+
 def _step(
     denoise: Denoise, state: Any, step: Steps, sampler: Sampler, guidance: Guidance | None, rng: Array | None
 ) -> tuple[Any, Float[Array, "t h w c"]]:
     """The state after the step of one row of the tables, and what was predicted in it."""
+
+    def predict(latents: Float[Array, "t h w c"], *, guided: bool) -> Float[Array, "t h w c"]:
+        return _combine(_predict(denoise, latents, step, guided=guided), guidance)
+
     latents = sampler.scale_input(state, step.tables)
-
-    def conditional(latents: Float[Array, "t h w c"]) -> Float[Array, "t h w c"]:
-        return _predict(denoise, latents, step, guided=False)[0]
-
-    def with_guidance(latents: Float[Array, "t h w c"]) -> Float[Array, "t h w c"]:
-        assert guidance is not None
-        return guidance(*_predict(denoise, latents, step, guided=True))
-
-    if guidance is None:
-        prediction = conditional(latents)
-    elif guidance.interval == (0, 1):
-        prediction = with_guidance(latents)
+    if guidance is None or guidance.interval == (0, 1):
+        prediction = predict(latents, guided=guidance is not None)
     else:
-        prediction = lax.cond(step.guided, with_guidance, conditional, latents)
+        prediction = lax.cond(
+            step.guided, functools.partial(predict, guided=True), functools.partial(predict, guided=False), latents
+        )
+    return _update(state, prediction, step, sampler, rng), prediction
+
+
+def _update(state: Any, prediction: Float[Array, "t h w c"], step: Steps, sampler: Sampler, rng: Array | None) -> Any:
+    """The state after a step in which that was predicted."""
     noise = None
     if sampler.stochastic:
         if rng is None:
             raise ValueError(f"{sampler} draws noise in every step: pass rng, a key such as jax.random.key(0)")
-        noise = jax.random.normal(jax.random.fold_in(rng, step.number), latents.shape)
-    return sampler.step(state, prediction, step.tables, noise), prediction
+        noise = jax.random.normal(jax.random.fold_in(rng, step.number), prediction.shape)
+    return sampler.step(state, prediction, step.tables, noise)
+
+
+def _combine(predictions: Float[Array, "r t h w c"], guidance: Guidance | None) -> Float[Array, "t h w c"]:
+    """The guided prediction of two, or the one there is."""
+    if guidance is None or len(predictions) == 1:
+        return predictions[0]
+    return guidance(*predictions)
 
 
 def _predict(

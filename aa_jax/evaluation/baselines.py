@@ -17,6 +17,7 @@ from aa_jax.evaluation.conditions import Conditions
 from aa_jax.evaluation.pairs import fit
 from aa_jax.evaluation.protocols import Protocol
 from aa_jax.evaluation.warp import warp
+from aa_jax.image import to_uint8
 from aa_jax.models.config import Policy
 from aa_jax.models.vae import symmetric
 from aa_jax.pose.fit import fit_keypoints
@@ -71,6 +72,6 @@ def open_vae(model: str, dtype: str) -> Callable[[UInt8[np.ndarray, "t h w 3"]],
     def give_back(frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t h w 3"]:
         check_size(frames.shape[1], frames.shape[2], downscale)
         found = in_chunks(lambda some: np.asarray(through(weights, some)), frames, FRAME_BATCH)
-        return np.round(np.concatenate(found) * 255).astype(np.uint8)
+        return to_uint8(np.concatenate(list(found)))
 
     return give_back

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from aa_jax.models.config import Policy, UNetConfig
 from aa_jax.models.layers import GroupNorm, conv
+from aa_jax.models.parts import in_parts
 from aa_jax.models.transformer import Conditions
 from aa_jax.models.unet import Residuals, UNet
 
@@ -20,6 +21,7 @@ class DenoisingUNet(UNet):
         super().__init__(config, policy=policy, rngs=rngs)
         channels = config.block_out_channels[0]
         axes = 3 if config.group_norm_over_frames else 2
+        self.frames_alone = not config.group_norm_over_frames
         self.conv_norm_out = GroupNorm(channels, config.norm_num_groups, epsilon=1e-5, spatial_axes=axes)
         self.conv_out = conv(channels, config.out_channels, 3, policy=policy, rngs=rngs)
 
@@ -44,4 +46,5 @@ class DenoisingUNet(UNet):
           A prediction per row; of guided `conditions`, all unconditional ones and then all conditional ones.
         """
         x, _ = self.trunk(sample, time_embedding, conditions, pose, residuals)
-        return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+        at_once = conditions.layer_frames if self.frames_alone else None
+        return in_parts(lambda x: self.conv_out(jax.nn.silu(self.conv_norm_out(x))), x, axis=1, size=at_once)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from aa_jax.models.attention import temporal_attention
 from aa_jax.models.config import MotionConfig, Policy
 from aa_jax.models.layers import FeedForward, GroupNorm, LayerNorm, linear, zeros_init
+from aa_jax.models.parts import in_parts
 
 
 class Buffer(nnx.Variable):
@@ -90,11 +91,19 @@ class TemporalTransformer(nnx.Module):
         self.proj_out = linear(channels, channels, kernel_init=zeros_init, policy=policy, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "b t h w c"], num_frames: Int[Array, ""] | None = None
+        self,
+        x: Float[Array, "b t h w c"],
+        num_frames: Int[Array, ""] | None = None,
+        layer_frames: int | None = None,
     ) -> Float[Array, "b t h w c"]:
-        _, _, h, w, _ = x.shape
-        tokens = rearrange(self.proj_in(self.norm(x)), "b t h w c -> b t (h w) c")
-        tokens = self.proj_out(self.transformer_blocks[0](tokens, num_frames))
+        _, t, h, w, _ = x.shape
+        tokens = in_parts(lambda x: self.proj_in(self.norm(x)), x, axis=1, size=layer_frames)
+        tokens = in_parts(
+            lambda tokens: self.proj_out(self.transformer_blocks[0](tokens, num_frames)),
+            rearrange(tokens, "b t h w c -> b t (h w) c"),
+            axis=2,
+            size=None if layer_frames is None else math.ceil(h * w * layer_frames / t),
+        )
         return x + rearrange(tokens, "b t (h w) c -> b t h w c", h=h, w=w)
 
 
@@ -105,6 +114,10 @@ class MotionModule(nnx.Module):
         self.temporal_transformer = TemporalTransformer(channels, config, policy=policy, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "b t h w c"], num_frames: Int[Array, ""] | None = None
+        self,
+        x: Float[Array, "b t h w c"],
+        num_frames: Int[Array, ""] | None = None,
+        layer_frames: int | None = None,
     ) -> Float[Array, "b t h w c"]:
-        return self.temporal_transformer(x, num_frames)
+        """See `Conditions` of `num_frames` and `layer_frames`."""
+        return self.temporal_transformer(x, num_frames, layer_frames)

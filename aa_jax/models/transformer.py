@@ -115,7 +115,7 @@ class Control:
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["context", "reference", "dropped", "control", "num_frames"],
-    meta_fields=["fork"],
+    meta_fields=["fork", "layer_frames"],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conditions:
@@ -134,6 +134,8 @@ class Conditions:
       control: for the ControlNet, where the model has one.
       num_frames: how many of a clip's frames, the first ones, are to be seen by others; what follows is padding. None
         for all.
+      layer_frames: how many frames of a clip a layer works on at a time, which bounds the memory of an evaluation; of a
+        temporal layer, the positions of so many. None for all.
     """
 
     context: dict[str, Float[Array, "r 1 c"] | KeysValues]
@@ -142,6 +144,7 @@ class Conditions:
     dropped: Bool[Array, " r"] | None = None
     control: Control | None = None
     num_frames: Int[Array, ""] | None = None
+    layer_frames: int | None = None
 
     def conditional(self) -> "Conditions":
         """The conditional half alone."""

@@ -1,5 +1,6 @@
 """The UNet of SD-1.5 from its blocks up, as ReferenceNet, ControlNet and the denoising UNet share it."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Num
 
 from aa_jax.models.config import Policy, Remat, UNetConfig
 from aa_jax.models.layers import Downsample, TimestepEmbedding, Upsample, conv
+from aa_jax.models.parts import in_parts
 from aa_jax.models.resnet import ResnetBlock2D
 from aa_jax.models.temporal import MotionModule
 from aa_jax.models.transformer import Conditions, Transformer2DModel
@@ -27,6 +29,15 @@ def rematerialised(function: Callable[..., T], remat: Remat) -> Callable[..., T]
         return function
     kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "products" else None
     return jax.checkpoint(function, policy=kept)
+
+
+def frame_by_frame(
+    function: Callable[..., tuple[Array, Features]], *inputs: Float[Array, "b t h w _"], size: int | None
+) -> tuple[Float[Array, "b2 t h w c"], Features]:
+    """What treats each frame alone, on `size` frames at a time, which yields no features, or on all."""
+    if size is None or size >= inputs[0].shape[1]:
+        return function(*inputs)
+    return in_parts(lambda *some: function(*some)[0], *inputs, axis=1, size=size), {}
 
 
 class UNetBlock(nnx.Module):
@@ -67,29 +78,36 @@ class UNetBlock(nnx.Module):
                 [MotionModule(out_channels, config.motion, policy=policy, rngs=rngs) for _ in in_channels]
             )
         self.has_motion = config.motion is not None
+        self.frames_alone = not config.group_norm_over_frames
         self.remat = policy.remat
 
     def layer(
         self,
         index: int,
-        x: Float[Array, "b t h w c"],
+        inputs: tuple[Float[Array, "b t h w _"], ...],
         time_embedding: Float[Array, "r d"],
         name: str,
         conditions: Conditions,
     ) -> tuple[Float[Array, "b t h w d"], Features]:
-        """Run layer `index` of the block called `name`."""
+        """Run layer `index` of the block called `name` on the inputs, channels side by side. Where it works on some
+        frames at a time, it keeps no features."""
 
-        def run(x: Array, time_embedding: Array, conditions: Conditions) -> tuple[Array, Features]:
-            features: Features = {}
-            x = self.resnets[index](x, time_embedding)
-            if self.has_attention:
-                site = f"{name}.attentions.{index}"
-                x, features[site] = self.attentions[index](x, site, conditions)
+        def run(inputs: tuple[Array, ...], time_embedding: Array, conditions: Conditions) -> tuple[Array, Features]:
+            site = f"{name}.attentions.{index}"
+
+            def spatial(*inputs: Array) -> tuple[Array, Features]:
+                x = self.resnets[index](jnp.concatenate(inputs, -1) if len(inputs) > 1 else inputs[0], time_embedding)
+                if not self.has_attention:
+                    return x, {}
+                x, feature = self.attentions[index](x, site, conditions)
+                return x, {site: feature}
+
+            x, features = frame_by_frame(spatial, *inputs, size=conditions.layer_frames if self.frames_alone else None)
             if self.has_motion:
-                x = self.motion_modules[index](x, conditions.num_frames)
+                x = self.motion_modules[index](x, conditions.num_frames, conditions.layer_frames)
             return x, features
 
-        return rematerialised(run, self.remat)(x, time_embedding, conditions)
+        return rematerialised(run, self.remat)(inputs, time_embedding, conditions)
 
 
 class DownBlock(UNetBlock):
@@ -119,11 +137,11 @@ class DownBlock(UNetBlock):
         skips: list[Array] = []
         features: Features = {}
         for index in range(len(self.resnets)):
-            x, found = self.layer(index, x, time_embedding, name, conditions)
+            x, found = self.layer(index, (x,), time_embedding, name, conditions)
             skips.append(x)
             features |= found
         if not self.last:
-            x = self.downsamplers[0](x)
+            x = in_parts(self.downsamplers[0], x, axis=1, size=conditions.layer_frames)
             skips.append(x)
         return x, skips, features
 
@@ -151,19 +169,24 @@ class MidBlock(nnx.Module):
         self.has_motion = config.motion is not None and config.motion.mid_block
         if config.motion is not None and config.motion.mid_block:
             self.motion_modules = nnx.List([MotionModule(channels, config.motion, policy=policy, rngs=rngs)])
+        self.frames_alone = not config.group_norm_over_frames
         self.remat = policy.remat
 
     def __call__(
         self, x: Float[Array, "b t h w c"], time_embedding: Float[Array, "r d"], name: str, conditions: Conditions
     ) -> tuple[Float[Array, "b t h w c"], Features]:
-        site = f"{name}.attentions.0"
-
         def run(x: Array, time_embedding: Array, conditions: Conditions) -> tuple[Array, Features]:
-            x = self.resnets[0](x, time_embedding)
-            x, feature = self.attentions[0](x, site, conditions)
+            site = f"{name}.attentions.0"
+            size = conditions.layer_frames if self.frames_alone else None
+
+            def spatial(x: Array) -> tuple[Array, Features]:
+                x, feature = self.attentions[0](self.resnets[0](x, time_embedding), site, conditions)
+                return x, {site: feature}
+
+            x, features = frame_by_frame(spatial, x, size=size)
             if self.has_motion:
-                x = self.motion_modules[0](x, conditions.num_frames)
-            return self.resnets[1](x, time_embedding), {site: feature}
+                x = self.motion_modules[0](x, conditions.num_frames, conditions.layer_frames)
+            return in_parts(lambda x: self.resnets[1](x, time_embedding), x, axis=1, size=size), features
 
         return rematerialised(run, self.remat)(x, time_embedding, conditions)
 
@@ -204,12 +227,12 @@ class UpBlock(UNetBlock):
         features: Features = {}
         for index in range(len(self.resnets)):
             *skips, skip = skips
-            x = jnp.concatenate([x, skip], -1)
-            x, found = self.layer(index, x, time_embedding, name, conditions)
+            x, found = self.layer(index, (x, skip), time_embedding, name, conditions)
             features |= found
         if not self.last:
             *_, height, width, _ = skips[-1].shape
-            x = self.upsamplers[0](x, (height, width))
+            upsample = functools.partial(self.upsamplers[0], size=(height, width))
+            x = in_parts(upsample, x, axis=1, size=conditions.layer_frames)
         return x, skips, features
 
 

@@ -18,7 +18,7 @@ from aa_jax.data.source import open_source
 from aa_jax.diffusion.guidance import Guidance
 from aa_jax.diffusion.samplers import DDIM
 from aa_jax.diffusion.windows import Uniform
-from aa_jax.image import strip, tile
+from aa_jax.image import strip, tile, to_uint8
 from aa_jax.models.config import needed
 from aa_jax.programs import Programs
 from aa_jax.training.config import TrainConfig
@@ -152,11 +152,6 @@ class Validator:
     def _autoencode(self, params: Params, images: Float[Array, "t h w 3"]) -> Float[Array, "t h w 3"]:
         vae = self.networks.module("vae", params)
         return jnp.clip(vae.decode(vae.encode(images).mean).astype(jnp.float32) / 2 + 0.5, 0, 1)
-
-
-def to_uint8(frames: Float[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t h w 3"]:
-    """Frames in [0, 1] as bytes."""
-    return np.round(frames * 255).astype(np.uint8)
 
 
 def copied(clip: HeldOut) -> UInt8[np.ndarray, "t h w 3"]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aa_jax import preprocess
-from aa_jax.animator import Animator, retarget_pose
+from aa_jax.animator import Animator
 from aa_jax.config import InferenceConfig, ModelConfig
 from aa_jax.image import ResizeMode, load_image
 from aa_jax.pose.files import load_pose
@@ -135,7 +135,7 @@ def prepare(request: Request, config: ModelConfig, limits: Limits) -> Job:
         with _READING, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             loaded = read_pose(request.pose, request.frames, limits, request.pose_size)
-            pose = retarget_pose(loaded, reference, request.retarget, request.reference_pose)
+            pose = preprocess.retarget_pose(loaded, reference, request.retarget, request.reference_pose)
         height, width, inference = request.height, request.width, config.inference
         return Job(
             request=request,

@@ -28,19 +28,17 @@ def test_buckets():
 
 @pytest.mark.parametrize("windows", STRATEGIES, ids=lambda w: type(w).__name__)
 def test_few_shapes(windows):
-    """One for 17 to 24 frames in a window of 24; as many for longer videos as they have numbers of windows."""
-    shapes = [shape(padded_plan(windows, frames, STEPS, masked=True)[0]) for frames in range(1, 121)]
-    unpadded = [windows.plan(frames, STEPS).frames.shape for frames in range(windows.length + 1, 121)]
-    assert len(set(shapes[windows.length :])) == len(set(unpadded))
+    """One for 17 to 24 frames in a window of 24."""
+    shapes = [shape(padded_plan(windows, frames, STEPS)[0]) for frames in range(1, windows.length + 1)]
     assert len(set(shapes[16:20])) == 1
-    assert len(set(shapes[: windows.length])) <= 9
+    assert len(set(shapes)) <= 9
 
 
 @pytest.mark.parametrize("windows", STRATEGIES, ids=lambda w: type(w).__name__)
 def test_the_true_frames_are_treated_as_without(windows):
     for frames in range(1, 121):
         plan = windows.plan(frames, STEPS)
-        padded, true_frames = padded_plan(windows, frames, STEPS, masked=True)
+        padded, true_frames = padded_plan(windows, frames, STEPS)
         assert padded.num_frames >= frames
         if true_frames is None:
             np.testing.assert_array_equal(padded.frames, plan.frames)
@@ -50,15 +48,6 @@ def test_the_true_frames_are_treated_as_without(windows):
         np.testing.assert_array_equal(padded.frames[..., :frames], plan.frames)
         np.testing.assert_array_equal(padded.weights[..., :frames], plan.weights)
         assert padded.frames[..., frames:].min(initial=frames) >= frames
-
-
-@pytest.mark.parametrize("windows", STRATEGIES, ids=lambda w: type(w).__name__)
-def test_networks_that_cannot_leave_frames_out(windows):
-    """One window keeps its length; longer videos are padded all the same, as their windows are whole."""
-    for frames in (1, 5, 17, windows.length):
-        plan, true_frames = padded_plan(windows, frames, STEPS, masked=False)
-        assert true_frames is None and shape(plan) == shape(windows.plan(frames, STEPS))
-    assert padded_plan(windows, windows.length + 2, STEPS, masked=False)[0].num_frames > windows.length + 2
 
 
 class Odd:
@@ -72,5 +61,5 @@ class Odd:
 
 
 def test_a_strategy_that_padding_would_change_is_not_padded():
-    plan, true_frames = padded_plan(Odd(), 5, STEPS, masked=True)
-    assert plan.num_frames == 5 and true_frames is None
+    plan, true_frames = padded_plan(Odd(), 5, STEPS)
+    assert plan.num_frames == 5 == true_frames

@@ -21,6 +21,7 @@ from aa_jax.diffusion import (
     Triangular,
     Uniform,
     advance,
+    advance_by_windows,
     plan_steps,
     sample,
 )
@@ -307,6 +308,26 @@ def test_a_run_in_parts_equals_one_in_a_scan(sampler, rows):
         state = part(state, steps, np.array(span), guidance, rng)
     assert len(traces) == once
     close(state.latents, run(temporal, noise, windows, guidance, rng, sampler=sampler), 1e-6)
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS.values(), DDIM(eta=1.0)], ids=str)
+@pytest.mark.parametrize("guidance", [None, Guidance(scale=2.0, interval=(0.0, 0.6)), Guidance(scale=2.0, rescale=0.5)])
+def test_a_run_by_windows_equals_one_in_a_scan(sampler, guidance):
+    """A batch of windows after the other, and unguided where the step is."""
+    calls = []
+
+    def counted(latents, frames, step, guided):
+        calls.append((frames.shape, int(step), guided))
+        return temporal(latents, frames, step, guided)
+
+    noise, windows, rng = make_noise(), Shifted(length=6, overlap=2).plan(15, STEPS), jax.random.key(7)
+    steps = plan_steps(sampler, SCHEDULE, STEPS, windows, guidance, window_batch=2)
+    state = sampler.initialize(noise, steps.tables)
+    for number in range(STEPS):
+        state = advance_by_windows(counted, state, steps, number, sampler=sampler, guidance=guidance, rng=rng)
+    close(state.latents, run(temporal, noise, windows, guidance, rng, sampler=sampler), 1e-6)
+    guided = guidance.guided_steps(STEPS) if guidance else STEPS * [False]
+    assert calls == [((2, 6), step, bool(guided[step])) for step in range(STEPS) for _ in range(2)]
 
 
 def test_another_number_of_steps_is_the_same_program():

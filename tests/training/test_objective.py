@@ -127,7 +127,7 @@ def test_training_predicts_what_inference_does(stage):
             preprocess.normalise_clip(data["whole_reference"][row])[None],
             guided=True,
         )
-        poses = programs.encode_poses(weights, preprocess.pose_pixels(data["pose"][row], config.pose_guider))
+        poses = programs.encode_poses(weights, data["pose"][row])
         both = unet(params, noisy[row][None], times[row][:1], conditions, poses[None])
         np.testing.assert_allclose(found[row], both[half], rtol=2e-4, atol=2e-5)
 
