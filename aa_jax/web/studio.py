@@ -13,7 +13,7 @@ from aa_jax.web.turns import Turn, Turns
 from aa_jax.web.uploads import Limits
 
 # Every size, number of frames and sampler is a program of its own, and programs take memory.
-MOST_PROGRAMS = 8
+MOST_PROGRAMS = 32
 
 
 class Studio:
@@ -51,7 +51,7 @@ class Studio:
         start, before = time.perf_counter(), self._animator.programs.compile_seconds
         frames = job.animate(self._animator, checked, progress)
         compiling = self._animator.programs.compile_seconds - before
-        if self._animator.programs.denoise.compiled > MOST_PROGRAMS:
+        if self._animator.programs.compiled > MOST_PROGRAMS:
             self._animator = self._animator.with_inference()  # the same weights, no programs
         return job.write(self._new_folder(), checked, frames, start, compiling), checked
 
