@@ -35,5 +35,5 @@ def test_the_changelog_begins_with_this_version():
 def test_the_core_is_small():
     """None of the heavy or optional packages is among the requirements that everybody gets."""
     core = re.findall(r"^([\w-]+)>=", SETUP["options"]["install_requires"], flags=re.M)
-    assert len(core) <= 13
+    assert len(core) <= 14
     assert not {"torch", "diffusers", "transformers", "tensorflow", "gradio", "onnxruntime"} & set(core)

@@ -13,7 +13,7 @@ from aa_jax.web.turns import Turn, Turns
 from aa_jax.web.uploads import Limits
 
 # Every size, number of frames and sampler is a program of its own, and programs take memory.
-MOST_PROGRAMS = 8
+MOST_PROGRAMS = 32
 
 
 class Studio:

@@ -11,7 +11,6 @@ from aa_jax.config import InferenceConfig
 from aa_jax.pose import Keypoints, save_keypoints
 from aa_jax.video import write_video
 from aa_jax.web import job
-from tests import small_models
 from tests.small_models import SMALL_STACK, write_small_stack
 from tests.web.server import LIMITS
 
@@ -20,9 +19,9 @@ from tests.web.server import LIMITS
 def web_model(tmp_path_factory):
     """Its folder; frames of 64x48, which is the aspect of the examples."""
     inference = InferenceConfig(num_inference_steps=2, height=64, width=48, window_length=4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(small_models, "SMALL_STACK", dataclasses.replace(SMALL_STACK, inference=inference))
-        return write_small_stack(tmp_path_factory.mktemp("web") / "model")
+    return write_small_stack(
+        tmp_path_factory.mktemp("web") / "model", dataclasses.replace(SMALL_STACK, inference=inference)
+    )
 
 
 @pytest.fixture(scope="session")
