@@ -244,7 +244,7 @@ def _add(
     return total.at[:, frames].add(predictions * weights[..., None, None, None])
 
 
-@functools.partial(jax.jit, static_argnames="sampler", donate_argnums=0)
+@functools.partial(jax.jit, static_argnames="sampler")
 def _finish(
     state: Any,
     predictions: Float[Array, "r t h w c"],

@@ -71,7 +71,7 @@ def test_warnings_are_notes(small_animator, limits, request_of, uploads, monkeyp
         warnings.warn("retargeting: no neck", UserWarning, stacklevel=2)
         return pose
 
-    monkeypatch.setattr(job, "retarget_pose", warn)
+    monkeypatch.setattr("aa_jax.preprocess.retarget_pose", warn)
     assert prepared(request_of(), small_animator, limits).notes == ("retargeting: no neck",)
 
 
