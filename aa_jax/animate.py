@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
 
@@ -77,6 +78,7 @@ def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
         metavar="N",
         help="frames of a window that a layer works on at once, default all; fewer take less memory",
     )
+    machine.add_argument("--devices", type=int, default=1, metavar="N", help="that share each video, default 1")
     machine.add_argument(
         "--offload",
         action="store_true",
@@ -106,7 +108,15 @@ def program_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def loading_options(args: argparse.Namespace) -> dict[str, Any]:
     """How `Animator.from_pretrained` loads the weights."""
-    return {"dtype": args.dtype, "attention": args.attention, "offload": args.offload}
+    available = jax.devices()
+    if not 1 <= args.devices <= len(available):
+        raise ValueError(f"devices is {args.devices}, expected 1 to {len(available)}, which are there")
+    return {
+        "dtype": args.dtype,
+        "attention": args.attention,
+        "offload": args.offload,
+        "devices": available[: args.devices] if args.devices > 1 else None,
+    }
 
 
 def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from aa_jax.memory import MemoryPlan
 from aa_jax.models.config import Policy
 from aa_jax.pose.retarget import RetargetMethod
 from aa_jax.preprocess import Pose, ReferencePose
-from aa_jax.programs import Programs, Weights
+from aa_jax.programs import Programs, Weights, everywhere
 from aa_jax.request import Request
 from aa_jax.run import Run
 from aa_jax.weights import load_config, load_network, resolve, save_pretrained
@@ -43,7 +43,14 @@ class Animator:
       offload: whether the weights are kept in the host's memory, and each network is on the device only while it works.
     """
 
-    def __init__(self, config: ModelConfig, networks: dict[str, nnx.Module], *, offload: bool = False):
+    def __init__(
+        self,
+        config: ModelConfig,
+        networks: dict[str, nnx.Module],
+        *,
+        offload: bool = False,
+        devices: Sequence[jax.Device] | None = None,
+    ):
         if config.lacking:
             raise ValueError(
                 f"this model (family {config.family}) has no {config.lacking}, which animating takes: "
@@ -53,9 +60,10 @@ class Animator:
         self.config = config
         self.offload = offload
         weights: Weights = {name: state for name, (_, state) in split.items()}
-        self.weights = jax.device_get(weights) if offload else weights
+        devices = devices or ()
+        self.weights = jax.device_get(weights) if offload else jax.device_put(weights, everywhere(devices))
         self._graphs = {name: graph for name, (graph, _) in split.items()}
-        self.programs = Programs(config, self._graphs)
+        self.programs = Programs(config, self._graphs, devices)
 
     @classmethod
     def from_pretrained(
@@ -67,6 +75,7 @@ class Animator:
         dtype: DTypeLike | None = None,
         attention: str = "auto",
         offload: bool = False,
+        devices: Sequence[jax.Device] | None = None,
     ) -> "Animator":
         """Load a model folder, or one from the Hugging Face Hub.
 
@@ -77,6 +86,7 @@ class Animator:
             stay float32.
           attention: attention kernel, see `models.config.Policy`.
           offload: keep the weights in the host's memory, and each network on the device only while it works.
+          devices: that share the work on each video, `jax.devices()` for all; default one. Each has all weights.
 
         Raises:
           FileNotFoundError: no such folder, or a file of it is missing.
@@ -90,7 +100,7 @@ class Animator:
         policy = Policy(dtype=dtype, attention=attention)
         names = config.networks if not config.lacking else ()  # of a part of a system, none is loaded in vain
         networks = {name: load_network(folder, name, dtype=dtype, policy=policy) for name in names}
-        return cls(config, networks, offload=offload)
+        return cls(config, networks, offload=offload, devices=devices)
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None) -> None:
         """Write the model as a folder that `from_pretrained` reads back; see `weights.save_pretrained`."""
@@ -101,7 +111,7 @@ class Animator:
         inference = dataclasses.replace(self.config.inference, **changes)
         config = dataclasses.replace(self.config, inference=inference)
         networks = {name: nnx.merge(graph, self.weights[name]) for name, graph in self._graphs.items()}
-        return Animator(config, networks, offload=self.offload)
+        return Animator(config, networks, offload=self.offload, devices=self.programs.devices)
 
     def __call__(
         self,
@@ -155,8 +165,8 @@ class Animator:
             "shifted", "moore", or an object.
           window_length: frames that are denoised together.
           window_overlap: frames that neighbouring windows share.
-          window_batch: how many windows go through the network at once.
-          frame_batch: how many frames the pose guider and the VAE take at once.
+          window_batch: how many windows go through the network at once, on each device.
+          frame_batch: how many frames the pose guider and the VAE take at once, on each device.
           layer_frames: how many frames of a window a layer of the network works on at a time; fewer take less memory.
             Default all.
           memory_budget: bytes of the device's memory that the run may take: `frame_batch` and `layer_frames` become as
@@ -305,10 +315,14 @@ class Animator:
         return jax.tree.leaves(self.weights)
 
     def _run(self, request: Request, num_frames: int) -> Run:
+        many = max(len(self.programs.devices), 1)
+        together = dataclasses.replace(
+            request, window_batch=many * request.window_batch, frame_batch=many * request.frame_batch
+        )
         return Run(
             programs=self.programs,
             weights=self.weights,
-            request=request,
+            request=together,
             num_frames=num_frames,
             offload=self.offload,
         )

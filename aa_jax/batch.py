@@ -177,6 +177,8 @@ def batch(args: argparse.Namespace, more: Sequence[str]) -> None:
     jobs = read_jobs(args.jobs, args.output, [f"--model={args.model}", *more])
     if jobs[0].options.compiled is not None:
         raise ValueError("--compiled is of aa_jax.animate alone: leave it out, jobs of one shape share their programs")
+    if jobs[0].options.devices > 1:
+        raise ValueError("--devices is of aa_jax.animate alone: leave it out, each device animates a job of its own")
     folder = resolve(args.model)
     config, manifest = load_config(folder), load_manifest(folder)
     index, parts = args.part

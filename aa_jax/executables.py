@@ -10,7 +10,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,9 @@ def load(programs: Programs, path: str | os.PathLike[str]) -> None:
             raise ValueError(f"{folder} was compiled {what}: {AGAIN}")
     for file, facts in document["files"].items():
         _check(folder / file, facts["sha256"])
-        programs.named[facts["program"]].stored[facts["key"]] = functools.partial(_load, folder / file)
+        programs.named[facts["program"]].stored[facts["key"]] = functools.partial(
+            _load, folder / file, programs.devices or jax.devices()[:1]
+        )
 
 
 def circumstances(programs: Programs) -> dict[str, str]:
@@ -104,6 +106,7 @@ def circumstances(programs: Programs) -> dict[str, str]:
     return {
         "platform": f"{device.platform} ({' '.join(backend.platform_version.split())})",
         "device": device.device_kind,
+        "devices": str(max(len(programs.devices), 1)),
         "processor": processor() if device.platform == "cpu" else "any",
         **{package: version(package) for package in ("jax", "jaxlib", "flax")},
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
@@ -151,6 +154,6 @@ def _check(path: Path, digest: str) -> None:
             raise ValueError(f"{path} is not what was written: {AGAIN}")
 
 
-def _load(path: Path) -> jax.stages.Compiled:
+def _load(path: Path, devices: Sequence[jax.Device]) -> jax.stages.Compiled:
     executable, in_tree, out_tree = pickle.loads(path.read_bytes())
-    return deserialize_and_load(executable, in_tree, out_tree, execution_devices=jax.devices()[:1])
+    return deserialize_and_load(executable, in_tree, out_tree, execution_devices=devices)

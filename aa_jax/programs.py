@@ -4,15 +4,18 @@ Each is a pure function of weights and arrays; the networks' structure and all o
 """
 
 import dataclasses
+import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, UInt8
 
 from aa_jax.config import ModelConfig
@@ -21,6 +24,7 @@ from aa_jax.diffusion.sample import STATIC_ARGNAMES, Denoise, Steps, advance, sa
 from aa_jax.diffusion.samplers import Sampler
 from aa_jax.diffusion.windows import WindowPlan
 from aa_jax.models.config import needed
+from aa_jax.models.layout import FRAME, WINDOW, lay
 from aa_jax.models.transformer import Conditions
 from aa_jax.preprocess import pose_pixels
 
@@ -31,6 +35,8 @@ Result = TypeVar("Result", Array, np.ndarray)
 class Program:
     """A jitted function that keeps what it compiled, and says how long that took.
 
+    On several devices, all arguments and results are on each of them, and the work is cut as `models.layout` says.
+
     Attributes:
       executables: what was compiled or loaded so far: one per set of shapes and static arguments.
       stored: what is compiled already and can be loaded, by the `name_of` its arguments.
@@ -38,9 +44,10 @@ class Program:
       compile_seconds: time spent on compiling and loading.
     """
 
-    def __init__(self, function: Callable, *, static: tuple[str, ...] = ()):
-        self._function = jax.jit(function, static_argnames=static)
-        self._static = static
+    def __init__(self, function: Callable, devices: Sequence[jax.Device] = (), *, static: tuple[str, ...] = ()):
+        self._function = jax.jit(function, static_argnames=static, out_shardings=P() if len(devices) > 1 else None)
+        self._static = (*static, "cut")
+        self._devices = devices
         self.executables: dict[Any, jax.stages.Compiled] = {}
         self.stored: dict[str, Callable[[], jax.stages.Compiled]] = {}
         self.compiled = 0
@@ -48,7 +55,8 @@ class Program:
 
     def compile(self, *args: Any, **options: Any) -> jax.stages.Compiled:
         """The executable for these arguments, to be called with those of them that are not static. Of arrays, shape and
-        dtype are enough (`jax.ShapeDtypeStruct`)."""
+        dtype are enough (`jax.ShapeDtypeStruct`). Another option, "cut", says along which axis of clips several devices
+        share the work, by default along frames."""
         static = {name: options.pop(name) for name in self._static if name in options}
         leaves, tree = jax.tree.flatten((args, options))
         key = (tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves), tuple(static.items()))
@@ -57,9 +65,19 @@ class Program:
             load = self.stored.get(name_of(key)) if self.stored else None
             if load is None:
                 self.compiled += 1
-            self.executables[key] = load() if load else self._function.lower(*args, **options, **static).compile()
+            self.executables[key] = load() if load else self._compile(args, options, static)
             self.compile_seconds += time.perf_counter() - start
         return self.executables[key]
+
+    def _compile(self, args: Any, options: dict[str, Any], static: dict[str, Any]) -> jax.stages.Compiled:
+        cut = static.pop("cut", FRAME)
+        if len(self._devices) < 2:
+            return self._function.lower(*args, **options, **static).compile()
+        mesh = Mesh(np.asarray(self._devices), (cut,))
+        laid = functools.partial(jax.ShapeDtypeStruct, sharding=NamedSharding(mesh, P()))
+        args, options = jax.tree.map(lambda leaf: laid(jnp.shape(leaf), jnp.result_type(leaf)), (args, options))
+        with jax.set_mesh(mesh):
+            return self._function.lower(*args, **options, **static).compile()
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         traced = {name: value for name, value in options.items() if name not in self._static}
@@ -71,6 +89,11 @@ def name_of(key: Any) -> str:
     return hashlib.sha256(repr(key).encode()).hexdigest()
 
 
+def everywhere(devices: Sequence[jax.Device]) -> NamedSharding | None:
+    """The same on all of several devices; None for one, the default."""
+    return NamedSharding(Mesh(np.asarray(devices), (FRAME,)), P()) if len(devices) > 1 else None
+
+
 class Programs:
     """The programs of one model; every call takes the weights, so that they are neither copied nor constants.
 
@@ -78,17 +101,18 @@ class Programs:
     `advance`, else `predict`. `denoise` is all steps of `advance` in one, and can return those between.
     """
 
-    def __init__(self, config: ModelConfig, graphs: dict[str, nnx.GraphDef]):
+    def __init__(self, config: ModelConfig, graphs: dict[str, nnx.GraphDef], devices: Sequence[jax.Device] = ()):
         self.config = config
         self.graphs = graphs
+        self.devices = devices
         self.scaling_factor = needed(config.vae, "vae").scaling_factor
         self.into_latent = needed(config.pose_guider, "pose guider").into_latent
-        self.encode_reference = Program(self._encode_reference, static=("guided",))
-        self.encode_poses = Program(self._encode_poses)
-        self.denoise = Program(self._denoise, static=STATIC_ARGNAMES)
-        self.advance = Program(self._advance, static=("sampler", "layer_frames"))
-        self.predict = Program(self._predict, static=("guided", "layer_frames"))
-        self.decode = Program(self._decode)
+        self.encode_reference = Program(self._encode_reference, devices, static=("guided",))
+        self.encode_poses = Program(self._encode_poses, devices)
+        self.denoise = Program(self._denoise, devices, static=STATIC_ARGNAMES)
+        self.advance = Program(self._advance, devices, static=("sampler", "layer_frames"))
+        self.predict = Program(self._predict, devices, static=("guided", "layer_frames"))
+        self.decode = Program(self._decode, devices)
 
     @property
     def named(self) -> dict[str, Program]:
@@ -158,7 +182,7 @@ class Programs:
 
     def _encode_poses(self, weights: Weights, drawn: UInt8[Array, "t h w 3"]) -> Float[Array, "t h2 w2 c"]:
         guider = self._network("pose_guider", weights)
-        return guider(pose_pixels(drawn, needed(self.config.pose_guider, "pose guider")))
+        return guider(pose_pixels(lay(drawn, FRAME), needed(self.config.pose_guider, "pose guider")))
 
     def _denoise(
         self,
@@ -238,7 +262,8 @@ class Programs:
             control_times = controlnet.embed_time(jnp.asarray(timesteps))
 
         def denoise(latents, frames, step, guided):
-            pose, residuals = poses_of(frames), None
+            latents = lay(latents, WINDOW, FRAME)
+            pose, residuals = lay(poses_of(frames), WINDOW, FRAME), None
             if conditions.control is not None:
                 residuals = controlnet(latents, control_times[step][None], conditions.control)
             prediction = unet(
@@ -254,11 +279,11 @@ class Programs:
 
     def _decode(self, weights: Weights, latents: Float[Array, "t h w c"]) -> Float[Array, "t h2 w2 3"]:
         """Latents to frames in [0, 1], float32."""
-        frames = self._network("vae", weights).decode(latents / self.scaling_factor)
+        frames = self._network("vae", weights).decode(lay(latents, FRAME) / self.scaling_factor)
         return jnp.clip(frames.astype(jnp.float32) / 2 + 0.5, 0, 1)
 
 
-def in_chunks(function: Callable[[Array], Result], x: Array | np.ndarray, size: int) -> Iterator[Result]:
+def in_chunks(function: Callable[[Any], Result], x: Array | np.ndarray, size: int) -> Iterator[Result]:
     """Apply `function` to chunks of at most `size` rows, all of one shape: the last chunk is filled up by repeating
     its last row.
 
@@ -268,5 +293,6 @@ def in_chunks(function: Callable[[Array], Result], x: Array | np.ndarray, size: 
     for start in range(0, len(x), size):
         chunk = x[start : start + size]
         missing = size - len(chunk)
-        padded = jnp.concatenate([chunk, jnp.repeat(chunk[-1:], missing, axis=0)]) if missing else jnp.asarray(chunk)
+        module = np if isinstance(x, np.ndarray) else jnp
+        padded = module.concatenate([chunk, module.repeat(chunk[-1:], missing, axis=0)]) if missing else chunk
         yield function(padded)[: len(chunk)]

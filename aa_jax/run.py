@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from aa_jax.diffusion.sample import advance_by_windows
 from aa_jax.memory import DECODING_NETWORKS, DENOISING_NETWORKS, REFERENCE_NETWORKS, MemoryPlan, fit, plan_memory
+from aa_jax.models.layout import FRAME, WINDOW
 from aa_jax.models.transformer import Conditions
-from aa_jax.programs import Programs, Weights, in_chunks
+from aa_jax.programs import Programs, Weights, everywhere, in_chunks
 from aa_jax.request import Denoising, Request
 
 
@@ -94,7 +94,14 @@ class Run:
             poses = jax.ShapeDtypeStruct((number, length, *features.shape[1:]), features.dtype)
             for guided in request.guided_or_not:
                 found["predict" if guided else "predict_unguided"] = programs.predict.compile(
-                    weights, latents, poses, array(()), conditions, guided=guided, layer_frames=request.layer_frames
+                    weights,
+                    latents,
+                    poses,
+                    array(()),
+                    conditions,
+                    guided=guided,
+                    layer_frames=request.layer_frames,
+                    cut=self._cut(number),
                 )
         found["decode"] = programs.decode.compile(weights, array(request.latents(min(request.frame_batch, frames))))
         return found
@@ -130,7 +137,8 @@ class Run:
         conditions = self.programs.encode_reference(weights, pixels, clip_pixels, guided=guidance is not None)
         weights = self._on_device(*DENOISING_NETWORKS)
         drawn, noise = (_lengthen(x, self.denoising.num_frames) for x in (drawn, noise))
-        state = request.sampler.initialize(jnp.asarray(noise), steps.tables)
+        start, rng = jax.device_put((noise, rng), everywhere(self.programs.devices))
+        state = request.sampler.initialize(start, steps.tables)
         report(0, state)
         if self.denoising.whole:
             poses = self.programs.pose_features(weights, drawn, request.frame_batch)
@@ -190,13 +198,19 @@ class Run:
             conditions,
             guided=guided,
             layer_frames=self.request.layer_frames,
+            cut=self._cut(len(frames)),
         )
+
+    def _cut(self, windows: int) -> str:
+        """Along which axis several devices share some windows: each has whole ones, where they can be dealt out."""
+        return FRAME if windows % max(len(self.programs.devices), 1) else WINDOW
 
     def _on_device(self, *networks: str) -> Weights:
         """The weights, of which those networks' are on the device."""
         if not self.offload:
             return self.weights
-        return self.weights | jax.device_put({name: self.weights[name] for name in networks if name in self.weights})
+        used = {name: self.weights[name] for name in networks if name in self.weights}
+        return self.weights | jax.device_put(used, everywhere(self.programs.devices))
 
 
 def _span(first: int, stop: int) -> Int[np.ndarray, "2"]:

@@ -215,16 +215,19 @@ def advance_by_windows(
     """
     row = jax.tree.map(lambda column: np.asarray(column[number]), steps)
     guided = guidance is not None and (guidance.interval == (0, 1) or bool(row.guided))
-    latents = _scale(state, row.tables, sampler=sampler)
-    predictions = jnp.zeros((2 if guided else 1, *latents.shape))
+    latents, predictions = _begin(state, row.tables, sampler=sampler, repeats=2 if guided else 1)
     for frames, weights in zip(row.frames, row.weights, strict=True):
         predictions = _add(predictions, denoise(_take(latents, frames), frames, row.number, guided), frames, weights)
     return _finish(state, predictions, row, guidance, rng, sampler=sampler)
 
 
-@functools.partial(jax.jit, static_argnames="sampler")
-def _scale(state: Any, tables: Any, *, sampler: Sampler) -> Float[Array, "t h w c"]:
-    return sampler.scale_input(state, tables)
+@functools.partial(jax.jit, static_argnames=("sampler", "repeats"))
+def _begin(
+    state: Any, tables: Any, *, sampler: Sampler, repeats: int
+) -> tuple[Float[Array, "t h w c"], Float[Array, "r t h w c"]]:
+    """What the network sees, and predictions to add to, where the state is."""
+    latents = sampler.scale_input(state, tables)
+    return latents, jnp.zeros((repeats, *latents.shape))
 
 
 @jax.jit

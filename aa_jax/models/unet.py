@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Num
 
 from aa_jax.models.config import Policy, Remat, UNetConfig
 from aa_jax.models.layers import Downsample, TimestepEmbedding, Upsample, conv
+from aa_jax.models.layout import FRAME, WINDOW, lay
 from aa_jax.models.parts import in_parts
 from aa_jax.models.resnet import ResnetBlock2D
 from aa_jax.models.temporal import MotionModule
@@ -102,6 +103,7 @@ class UNetBlock(nnx.Module):
                 x, feature = self.attentions[index](x, site, conditions)
                 return x, {site: feature}
 
+            inputs = tuple(lay(x, WINDOW, FRAME) for x in inputs)
             x, features = frame_by_frame(spatial, *inputs, size=conditions.layer_frames if self.frames_alone else None)
             if self.has_motion:
                 x = self.motion_modules[index](x, conditions.num_frames, conditions.layer_frames)
@@ -183,7 +185,7 @@ class MidBlock(nnx.Module):
                 x, feature = self.attentions[0](self.resnets[0](x, time_embedding), site, conditions)
                 return x, {site: feature}
 
-            x, features = frame_by_frame(spatial, x, size=size)
+            x, features = frame_by_frame(spatial, lay(x, WINDOW, FRAME), size=size)
             if self.has_motion:
                 x = self.motion_modules[0](x, conditions.num_frames, conditions.layer_frames)
             return in_parts(lambda x: self.resnets[1](x, time_embedding), x, axis=1, size=size), features
