@@ -23,7 +23,7 @@ def random_weight(key: str, shape: tuple[int, ...]) -> np.ndarray:
     values = np.resize(_numbers_twice()[start : start + min(size, NUMBERS)], shape)
     if key.endswith(".kernel"):
         return values / np.float32(np.sqrt(np.prod(shape[:-1])))
-    return 1 + np.float32(0.1) * values if key.endswith(".scale") else np.float32(0.02) * values
+    return 1 + np.float32(0.1) * values if key.endswith((".scale", ".var")) else np.float32(0.02) * values
 
 
 def random_tensors(config: ModelConfig, name: str) -> dict[str, LazyArray]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo
 import torch.nn.functional as F  # noqa: N812
 
 from aa_jax.config import ModelConfig
@@ -69,7 +70,7 @@ class Peer:
             network.to(memory_format=torch.channels_last)
         self.run_unet, self.run_decoder = self._evaluate, self._decode
         if compiled:
-            self.run_unet, self.run_decoder = torch.compile(self._evaluate), torch.compile(self._decode)
+            self.run_unet, self.run_decoder = (compile_for(device, each) for each in (self._evaluate, self._decode))
 
     def _tensor(self, key: str, values: np.ndarray) -> Any:
         """In PyTorch's layout, which the device makes."""
@@ -155,6 +156,13 @@ class Peer:
         """Latents to uint8 frames."""
         frames = self.vae.decode(x.to(self.dtype) / self.vae.config.scaling_factor).sample
         return ((frames.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def compile_for(device: str, function: Callable[..., Any]) -> Any:
+    """`torch.compile` for a GPU, for fixed shapes, of which one function may see many; elsewhere as far as it goes
+    without a compiler, to see that it can be traced."""
+    torch._dynamo.config.recompile_limit = 64
+    return torch.compile(function, dynamic=False, backend="inductor" if device == "cuda" else "aot_eager")
 
 
 def install_processors(model: Any, bank: Mapping[str, Any], context: Any, frames: int) -> None:

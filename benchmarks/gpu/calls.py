@@ -159,8 +159,11 @@ def _spying(tell: Callable[[Call], None]) -> Iterator[None]:
             query, *others = args
             tell(
                 _call(
-                    group, original.__name__, lambda rest, query: original(query, *rest[0], **rest[1], **fixed),
-                    (others, arrays), query,
+                    group,
+                    original.__name__,
+                    lambda rest, query: original(query, *rest[0], **rest[1], **fixed),
+                    (others, arrays),
+                    query,
                 )  # fmt: skip
             )
             return original(*args, **options)

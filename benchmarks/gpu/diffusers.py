@@ -7,6 +7,7 @@ from aa_jax import preprocess
 from aa_jax.models.config import needed
 from aa_jax.request import Request
 from benchmarks.gpu.job import Job, repeated, seconds, spread
+from benchmarks.gpu.likeness import psnr
 from benchmarks.gpu.model import make_inputs, make_noise
 from benchmarks.random_weights import random_tensors
 from benchmarks.torch_peer import Peer
@@ -42,9 +43,7 @@ def run(job: Job) -> None:
     record_peer(job, "diffusers", first, taken, video, scale.dtype)
 
 
-def record_peer(
-    job: Job, peer: str, first: float, taken: list[float], video: np.ndarray | None, dtype: str
-) -> None:
+def record_peer(job: Job, peer: str, first: float, taken: list[float], video: np.ndarray | None, dtype: str) -> None:
     """Keep a peer's figures; how like its video is to ours, where the weights are the same and ours is there."""
     height, width = job.options["height"], job.options["width"]
     ours = job.work / f"video_{height}x{width}.npy"
@@ -65,9 +64,3 @@ def record_peer(
         peak_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
         reserved_bytes=torch.cuda.max_memory_reserved() if on_gpu else None,
     )
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Of uint8 videos, in dB; 100 where they are equal."""
-    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else 100.0

@@ -40,9 +40,7 @@ def run(job: Job) -> None:
 
     facts = {"height": height, "width": width, "frames": scale.frames, "steps": scale.steps, "dtype": scale.dtype}
     first = seconds(animate)
-    job.record(
-        "cold", **facts, loading_seconds=loading, first_seconds=first, compile_seconds=watch.compile_seconds()
-    )
+    job.record("cold", **facts, loading_seconds=loading, first_seconds=first, compile_seconds=watch.compile_seconds())
     watch.restart(waiting=False)
     taken = repeated(animate, scale.repeats, job.left / 2)
     watch.restart(waiting=True)
@@ -66,6 +64,4 @@ def run(job: Job) -> None:
     start = time.perf_counter()
     with compilation_cache.off():
         sizes = animator.save_compiled(compiled)
-    job.record(
-        "saved", **facts, seconds=time.perf_counter() - start, bytes=sum(sizes.values()), programs=len(sizes)
-    )
+    job.record("saved", **facts, seconds=time.perf_counter() - start, bytes=sum(sizes.values()), programs=len(sizes))

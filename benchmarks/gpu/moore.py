@@ -19,6 +19,7 @@ from aa_jax.models.config import needed
 from benchmarks.gpu.diffusers import record_peer
 from benchmarks.gpu.job import Job, repeated, seconds
 from benchmarks.gpu.model import make_inputs
+from benchmarks.torch_peer import compile_for
 
 MISSING: tuple[tuple[types.ModuleType, str], ...] = (
     (huggingface_hub.constants, "hf_cache_home"),
@@ -47,8 +48,8 @@ def run(job: Job) -> None:
         scale.model, job.options["moore"], job.options["moore_packages"], device=device, dtype=dtype
     )
     if job.options["compiled"]:
-        pipeline.denoising_unet.forward = torch.compile(pipeline.denoising_unet.forward)
-        pipeline.vae.decode = torch.compile(pipeline.vae.decode)
+        pipeline.denoising_unet.forward = compile_for(device, pipeline.denoising_unet.forward)
+        pipeline.vae.decode = compile_for(device, pipeline.vae.decode)
     reference, pose = make_inputs(scale.frames, height, width)
     from PIL import Image
 

@@ -32,6 +32,7 @@ class Part:
 def parts(scale: Scale) -> list[Part]:
     """All of them, the most wanted first."""
     first, *others = scale.sizes
+    training = [list(_training(scale, stage)) for stage in range(len(scale.training))]
     return [
         Part(name="machine", module="machine", most=120),
         _end_to_end(first),
@@ -39,14 +40,15 @@ def parts(scale: Scale) -> list[Part]:
         Part(name="layers", module="layers", options=_size(first), least=60, most=300),
         *_torch("diffusers", first, compiled=False),
         *_torch("moore", first, compiled=False),
-        *itertools.chain(*(_training(scale, stage) for stage in range(len(scale.training)))),
+        *(trials[0] for trials in training),
         *map(_end_to_end, others),
         *_torch("diffusers", first, compiled=True),
-        *_torch("moore", first, compiled=True),
         Part(name="precision", module="precision", options=_size(scale.sizes[-1]), least=60, most=300),
         Part(name="steps", module="sweep", options={"of": "steps"}, most=180),
         Part(name="frames", module="sweep", options={"of": "frames"}, least=60, most=500),
         Part(name="sizes", module="sweep", options={"of": "sizes"}, least=60, most=400),
+        *_torch("moore", first, compiled=True),
+        *itertools.chain(*(trials[1:] for trials in training)),
         Part(name="tests", module="marked", most=300),
     ]
 

@@ -51,6 +51,7 @@ class Watch:
             self.seconds[name] += time.perf_counter() - start
             return result
 
+        call.out_info = compiled.out_info  # type: ignore[attr-defined]
         return call
 
     def flops(self, steps: int) -> dict[str, float]:
