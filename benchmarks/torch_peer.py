@@ -6,6 +6,7 @@ the one image token is its constant. Only ours computes the layers before the fi
 halves of guidance (about 1 % of the work).
 """
 
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ class Peer:
     ):
         """`tensors` gives each network's, as in a model folder."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
+        from diffusers.models.unets import unet_motion_model
         from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
         self.config, self.device, self.dtype = config, device, dtype
@@ -70,6 +72,8 @@ class Peer:
             network.to(memory_format=torch.channels_last)
         self.run_unet, self.run_decoder = self._evaluate, self._decode
         if compiled:
+            # It tells its log of sizes that do not halve evenly, which would cut the program in two.
+            unet_motion_model.logger = types.SimpleNamespace(info=lambda *_: None)
             self.run_unet, self.run_decoder = (compile_for(device, each) for each in (self._evaluate, self._decode))
 
     def _tensor(self, key: str, values: np.ndarray) -> Any:
@@ -133,10 +137,12 @@ class Peer:
         embedding = self.image_encoder(clip_pixels).image_embeds[:, None]
         latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         bank: dict[str, Any] = {}
+
+        def keep(site: str) -> Callable[..., None]:
+            return lambda _module, _inputs, output: bank.update({site: output})
+
         hooks = [
-            module.register_forward_hook(
-                lambda _module, _inputs, output, site=name.removesuffix(f"{BLOCK}.norm1"): bank.update({site: output})
-            )
+            module.register_forward_hook(keep(name.removesuffix(f"{BLOCK}.norm1")))
             for name, module in self.reference_unet.named_modules()
             if name.endswith(f"{BLOCK}.norm1")
         ]

@@ -17,6 +17,7 @@ PYTHONPATH.
 """  # fmt: skip
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -162,10 +163,8 @@ def _environment(work: Path) -> dict[str, str]:
 
 def _end(process: subprocess.Popen) -> None:
     """End a part and whatever it has started."""
-    try:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

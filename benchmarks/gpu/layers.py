@@ -24,36 +24,31 @@ COMPILERS = 8
 def run(job: Job) -> bool:
     """Records the whole evaluation, then each kind of layer, and at last the groups."""
     scale, (height, width) = job.scale, (job.options["height"], job.options["width"])
+    facts = {"height": height, "width": width, "frames": scale.frames, "dtype": scale.dtype}
     evaluate, abstract = evaluation(scale, height, width)
     found = calls(evaluate, abstract)
+    # Those with most of the work first, should the time be over.
+    ordered = sorted(found, key=lambda call: -found[call] * max(_work(call).values()))
     rounds = 2 if scale.small else ROUNDS
-    with concurrent.futures.ThreadPoolExecutor(COMPILERS) as pool:
-        # The largest first: they take longest to compile.
-        ordered = sorted(found, key=lambda call: -_work(call)["flops"])
-        compiling = [pool.submit(_compile, call, rounds) for call in ordered]
-        whole = jax.jit(evaluate).lower(*abstract).compile()
-        arguments = jax.tree.map(_random, abstract)
-        taken = repeated(lambda: jax.block_until_ready(whole(*arguments)), 1)
-        taken = repeated(lambda: jax.block_until_ready(whole(*arguments)), 2 * scale.repeats, job.left / 4)
-        facts = {"height": height, "width": width, "frames": scale.frames, "dtype": scale.dtype}
-        flops = count_flops(jax.make_jaxpr(evaluate)(*abstract))
-        job.record(
-            "evaluation", **facts, seconds=spread(taken), flops=flops,
-            teraflops_per_second=flops / spread(taken)["median"] / TERA,
-        )  # fmt: skip
-        del arguments, whole
-        groups: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-        left_out = 0
-        for call, compiled in zip(ordered, compiling, strict=True):
-            if job.left < 10:
-                compiled.cancel()
-                left_out += found[call]
-                continue
-            try:
-                groups[call.group].update(_measure(job, call, found[call], compiled.result(), rounds))
-            except Exception as error:  # one kind of layer is not to end the others
-                job.record("layer_failed", group=call.group, name=call.name, error=str(error)[:300])
-                left_out += found[call]
+    pool = concurrent.futures.ThreadPoolExecutor(COMPILERS)
+    whole = pool.submit(lambda: jax.jit(evaluate).lower(*abstract).compile())
+    compiling = [pool.submit(_compile, call, rounds) for call in ordered]
+    # Nothing is timed before: compilers try kernels on the device.
+    concurrent.futures.wait([whole, *compiling], timeout=0.7 * job.left)
+    pool.shutdown(wait=False, cancel_futures=True)
+    _measure_whole(job, whole.result(), evaluate, abstract, facts)
+
+    groups: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    left_out = 0
+    for call, compiled in zip(ordered, compiling, strict=True):
+        if job.left < 10 or not compiled.done() or compiled.cancelled():
+            left_out += found[call]
+            continue
+        try:
+            groups[call.group].update(_measure(job, call, found[call], compiled.result(), rounds))
+        except Exception as error:  # one kind of layer is not to end the others
+            job.record("layer_failed", group=call.group, name=call.name, error=str(error)[:300])
+            left_out += found[call]
     for group, sums in groups.items():
         job.record(
             "group", group=group, **facts, **sums,
@@ -62,6 +57,22 @@ def run(job: Job) -> bool:
         )  # fmt: skip
     job.record("groups", **facts, left_out=left_out, seconds=sum(sums["seconds"] for sums in groups.values()))
     return not left_out
+
+
+def _measure_whole(
+    job: Job, compiled: Any, evaluate: Callable[..., Any], abstract: tuple[Any, ...], facts: Record
+) -> None:
+    """The evaluation as one program."""
+    arguments = jax.tree.map(_random, abstract)
+
+    def run_once() -> None:
+        jax.block_until_ready(compiled(*arguments))
+
+    run_once()
+    taken = repeated(run_once, 2 * job.scale.repeats, job.left / 4)
+    flops = count_flops(jax.make_jaxpr(evaluate)(*abstract))
+    speed = flops / spread(taken)["median"] / TERA
+    job.record("evaluation", **facts, seconds=spread(taken), flops=flops, teraflops_per_second=speed)
 
 
 def _measure(job: Job, call: Call, count: int, compiled: Any, rounds: int) -> dict[str, float]:

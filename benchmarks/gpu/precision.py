@@ -8,8 +8,8 @@ import numpy as np
 from aa_jax.animator import Animator
 from aa_jax.bundled import BUNDLED
 from benchmarks.gpu.job import Job, seconds
-from benchmarks.gpu.model import make_animator, make_inputs, make_noise
 from benchmarks.gpu.likeness import psnr
+from benchmarks.gpu.model import make_animator, make_inputs, make_noise
 
 # Dtype and, for float32, what its products are rounded to: on GPUs XLA may take TF32.
 EXACT = ("float32", "highest")
