@@ -13,13 +13,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from aa_jax.atomic import aside
 from benchmarks.gpu import plots, tables
 from benchmarks.gpu.job import Record
 
-Results = dict[str, Any]
+# What every result of benchmarks.cpu_vs_torch has.
+CPU = ("machine", "threads", "size", "frames", "seconds", "ratio")
 
 
 def read(path: Path) -> list[Record]:
@@ -33,7 +33,7 @@ def read(path: Path) -> list[Record]:
     try:
         found = json.loads(path.read_text())
         if "parts" not in found:
-            return [{"kind": "cpu_vs_torch", **found}]
+            return [{"kind": "cpu_vs_torch", **{name: found[name] for name in CPU}, **found}]
         about = {name: found[name] for name in ("date", "command", "git", "scale", "seconds")}
         status = {name: part["status"] for name, part in found["parts"].items()}
         records = [record for part in found["parts"].values() for record in part["records"]]

@@ -102,10 +102,10 @@ def _programs(records: Sequence[Record]) -> str:
                         shape(each),
                         title,
                         f"{seconds:.3f} s",
-                        f"{flops / TERA:.2f}",
+                        _figure(flops / TERA),
                         _figure(flops / seconds / TERA),
                         _gib(memory.get("temp_size_in_bytes")),
-                    )  # fmt: skip
+                    )
                 )
     return _section("By program", ("video", "program", "time", "TFLOP", "TFLOP/s", "temporary memory"), rows)
 
