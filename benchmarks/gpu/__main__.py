@@ -1,7 +1,7 @@
 """Everything that is to be measured on a GPU, in one call that nobody has to watch.
 
-    python -m benchmarks.gpu --output results.json [--budget-minutes 9] [--parts NAME ...] [--work FOLDER]
-        [--moore FOLDER --moore-packages FOLDER]
+    python -m benchmarks.gpu --output results.json [--budget-minutes 9] [--parts NAME ...] [--sizes 784x512 ...]
+        [--work FOLDER] [--moore FOLDER --moore-packages FOLDER]
 
 Parts run in the order of their worth, each in a process of its own, until the time is over; the results are written
 after each. A part that fails, or is ended because its time is over, keeps what it has measured. The same command goes
@@ -18,6 +18,7 @@ PYTHONPATH.
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -34,7 +35,7 @@ from aa_jax.environment import git_state
 from benchmarks.gpu.job import Job, read_records
 from benchmarks.gpu.part import INCOMPLETE
 from benchmarks.gpu.parts import Part, parts
-from benchmarks.gpu.scale import SCALES
+from benchmarks.gpu.scale import SCALES, Scale, Size
 
 FORMAT = 1
 # Of what a failing part has said, what is kept.
@@ -47,6 +48,8 @@ ROOT = Path(__file__).parents[2]
 def main() -> int:
     args = parser().parse_args()
     scale, start = SCALES[args.scale], time.time()
+    if args.sizes:
+        scale = dataclasses.replace(scale, sizes=tuple(args.sizes))
     known = parts(scale)
     strange = set(args.parts or ()) - {part.name for part in known}
     if strange:
@@ -65,7 +68,7 @@ def main() -> int:
                 print(f"{part.name}: done before", flush=True)
                 continue
             deadline = start + 60 * args.budget_minutes
-            outcome = _run(part, args, work, deadline)
+            outcome = _run(part, scale, args, work, deadline)
             # What was measured in an earlier run is not given up for a run that came to less.
             before = results["parts"].get(part.name, {})
             if outcome["records"] or not before.get("records"):
@@ -82,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON; what is in it is kept")
     command.add_argument("--budget-minutes", type=float, default=9, metavar="N")
     command.add_argument("--parts", nargs="+", metavar="NAME", help="default: all")
+    command.add_argument(
+        "--sizes", nargs="+", type=_size, metavar="HxW", help="of the videos; default: 784x512 512x512"
+    )
     command.add_argument("--work", type=Path, metavar="FOLDER", help="for compiled programs; default: a temporary one")
     command.add_argument("--scale", choices=sorted(SCALES), default="full", help="tiny: to see that all parts work")
     command.add_argument("--moore", type=Path, metavar="FOLDER", help="checkout of Moore-AnimateAnyone")
@@ -89,6 +95,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--commit", metavar="TEXT", help="of this code, where it is no checkout")
     command.add_argument("--list", action="store_true", help="show the parts and end")
     return command
+
+
+def _size(text: str) -> Size:
+    height, width = map(int, text.split("x"))
+    return height, width
 
 
 def _results(args: argparse.Namespace) -> dict[str, Any]:
@@ -115,7 +126,7 @@ def _public(words: list[str]) -> list[str]:
     return [Path(word).name if "/" in word else word for word in words]
 
 
-def _run(part: Part, args: argparse.Namespace, work: Path, deadline: float) -> dict[str, Any]:
+def _run(part: Part, scale: Scale, args: argparse.Namespace, work: Path, deadline: float) -> dict[str, Any]:
     """Run a part in its own process; what became of it, and what it measured."""
     left = deadline - time.time()
     missing = [f"--{name.replace('_', '-')}" for name in part.needs if not getattr(args, name)]
@@ -128,14 +139,12 @@ def _run(part: Part, args: argparse.Namespace, work: Path, deadline: float) -> d
     records = work / f"{part.name}.jsonl"
     records.unlink(missing_ok=True)
     options = part.options | {name: str(getattr(args, name).absolute()) for name in part.needs}
-    job = Job(
-        scale=SCALES[args.scale], options=options, work=work, records=records, deadline=time.time() + 0.95 * limit
-    )
+    job = Job(scale=scale, options=options, work=work, records=records, deadline=time.time() + 0.95 * limit)
     start, log = time.time(), work / f"{part.name}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.gpu.part", part.module, job.to_json()],
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=ROOT, env=_environment(work),
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=ROOT, env=_environment(part, work),
         )  # fmt: skip
         try:
             code: int | None = process.wait(limit)
@@ -154,11 +163,13 @@ def _run(part: Part, args: argparse.Namespace, work: Path, deadline: float) -> d
     return outcome
 
 
-def _environment(work: Path) -> dict[str, str]:
-    """For a part: this package found, and compiled programs kept for the next."""
+def _environment(part: Part, work: Path) -> dict[str, str]:
+    """For a part: this package found, compiled programs kept for the next, and the GPU left to PyTorch where that is
+    measured."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(work / "cache"), "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor")}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**SURROUNDINGS, **cache, **os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    always = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | ({"JAX_PLATFORMS": "cpu"} if part.in_torch else {})
+    return {**SURROUNDINGS, **cache, **os.environ, **always}
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -38,12 +38,14 @@ class Job:
         """The job of `to_json`."""
         fields = json.loads(text)
         paths = {name: Path(fields[name]) for name in ("work", "records")}
-        return cls(**fields | paths | {"scale": SCALES[fields["scale"]]})
+        sizes = tuple(map(tuple, fields.pop("sizes")))
+        return cls(**fields | paths | {"scale": dataclasses.replace(SCALES[fields["scale"]], sizes=sizes)})
 
     def to_json(self) -> str:
         return json.dumps(
             {
                 "scale": self.scale.name,
+                "sizes": self.scale.sizes,
                 "options": self.options,
                 "work": str(self.work),
                 "records": str(self.records),

@@ -19,6 +19,7 @@ class Part:
       least: seconds that have to be left for it to begin.
       most: seconds after which it is ended.
       needs: names of command-line options without which there is nothing to measure.
+      in_torch: it is PyTorch that is measured.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Part:
     least: float = 30
     most: float = 300
     needs: tuple[str, ...] = ()
+    in_torch: bool = False
 
 
 def parts(scale: Scale) -> list[Part]:
@@ -74,4 +76,4 @@ def _torch(peer: str, size: tuple[int, int], *, compiled: bool) -> Iterator[Part
     needs = ("moore", "moore_packages") if peer == "moore" else ()
     name = f"{peer}_{'compiled' if compiled else 'eager'}"
     options = {**_size(size), "compiled": compiled}
-    yield Part(name=name, module=peer, options=options, most=300 if compiled else 180, needs=needs)
+    yield Part(name=name, module=peer, options=options, most=300 if compiled else 180, needs=needs, in_torch=True)
