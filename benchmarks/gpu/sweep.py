@@ -10,7 +10,7 @@ from benchmarks.gpu.job import Job, seconds
 from benchmarks.gpu.model import make_animator, make_inputs, peak_memory
 from benchmarks.gpu.watch import Watch
 
-# Of what the last and cheaper animation took with its compilation, what the next may take at most beside its own work.
+# How much longer than the last animation's programs the next one's may take to compile.
 COMPILING = 1.5
 
 
