@@ -1,15 +1,17 @@
 """Random weights that keep activations near one, the same in every process, made fast."""
 
+import concurrent.futures
 import functools
 import zlib
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from aa_jax.config import ModelConfig
 from aa_jax.models.temporal import position_table
 from aa_jax.tensor_file import LazyArray
-from aa_jax.weights import expected_tensors
+from aa_jax.weights import cast_dtype, expected_tensors
 
 # A prime, so that rows of a tensor that is larger differ.
 NUMBERS = 4_194_301
@@ -35,6 +37,17 @@ def random_tensors(config: ModelConfig, name: str) -> dict[str, LazyArray]:
 
     expected = expected_tensors(name, getattr(config, name))
     return {key: lazy(key, leaf) for key, leaf in expected.items()}
+
+
+def made_tensors(config: ModelConfig, name: str, dtype: DTypeLike | None = None) -> dict[str, np.ndarray]:
+    """The same, made at once on all processors, and cast as a model in `dtype` has them."""
+    tensors = random_tensors(config, name)
+    _numbers_twice()  # by one thread
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        made = pool.map(
+            lambda key: np.asarray(tensors[key]).astype(cast_dtype(key, tensors, dtype), copy=False), tensors
+        )
+        return dict(zip(tensors, made, strict=True))
 
 
 @functools.cache

@@ -41,16 +41,19 @@ def test_a_video_end_to_end_becomes_tables(measure, tmp_path):
     results = measure(
         Part(name="machine", module="machine"),
         Part(name="end_to_end", module="end_to_end", options=SIZE),
+        Part(name="diffusers", module="diffusers", options={**SIZE, "compiled": False}, in_torch=True),
         Part(name="moore", module="moore", needs=("moore",)),
     )
     statuses = {name: part["status"] for name, part in results["parts"].items()}
-    assert statuses == {"machine": "done", "end_to_end": "done", "moore": "left out"}, results
+    assert statuses == {"machine": "done", "end_to_end": "done", "diffusers": "done", "moore": "left out"}, results
     cold, whole, saved = results["parts"]["end_to_end"]["records"]
     assert cold["first_seconds"] > whole["seconds"]["median"] > 0
     assert sum(cold["compile_seconds"].values()) > 0 and saved["programs"] == 4
     assert whole["program_calls"] == {"encode_reference": 1, "encode_poses": 1, "advance": 1, "decode": 1}
     assert whole["flops"] == sum(whole["program_flops"].values())
     assert np.load(tmp_path / "work" / "video_72x64.npy").shape == (2, 72, 64, 3)
+    (peer,) = results["parts"]["diffusers"]["records"]
+    assert peer["psnr_to_ours"] > 60  # the same work, in float32
     assert str(tmp_path) not in (tmp_path / "results.json").read_text()
     written = report.report([tmp_path / "results.json"], tmp_path / "report")
     text = written[0].read_text()

@@ -9,7 +9,7 @@ from aa_jax.request import Request
 from benchmarks.gpu.job import Job, repeated, seconds, spread
 from benchmarks.gpu.likeness import psnr
 from benchmarks.gpu.model import make_inputs, make_noise
-from benchmarks.random_weights import random_tensors
+from benchmarks.random_weights import made_tensors
 from benchmarks.torch_peer import Peer
 
 
@@ -18,7 +18,7 @@ def run(job: Job) -> None:
     config = scale.model
     device = "cuda" if torch.cuda.is_available() else "cpu"
     peer = Peer(
-        config, lambda name: random_tensors(config, name), device=device, dtype=getattr(torch, scale.dtype),
+        config, lambda name: made_tensors(config, name), device=device, dtype=getattr(torch, scale.dtype),
         compiled=job.options["compiled"],
     )  # fmt: skip
     request = Request.of(config, height=height, width=width, num_inference_steps=scale.steps)

@@ -8,7 +8,7 @@ from aa_jax.animator import Animator
 from aa_jax.models.config import Policy
 from aa_jax.weights import build_network
 from benchmarks.gpu.scale import Scale
-from benchmarks.random_weights import random_tensors
+from benchmarks.random_weights import made_tensors
 
 
 def make_animator(scale: Scale, *, dtype: str | None = None) -> Animator:
@@ -18,8 +18,12 @@ def make_animator(scale: Scale, *, dtype: str | None = None) -> Animator:
         scale.model,
         {
             name: build_network(
-                name, getattr(scale.model, name), random_tensors(scale.model, name), dtype=policy.dtype, policy=policy
-            )
+                name,
+                getattr(scale.model, name),
+                made_tensors(scale.model, name, policy.dtype),
+                dtype=policy.dtype,
+                policy=policy,
+            )  # fmt: skip
             for name in scale.model.networks
         },
     )
