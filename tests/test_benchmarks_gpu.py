@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from aa_jax.training.flops import count_flops
 from benchmarks import report
 from benchmarks.gpu import __main__ as driver
+from benchmarks.gpu import trace
 from benchmarks.gpu.calls import calls, evaluation
 from benchmarks.gpu.job import Job, read_records, repeated, spread
 from benchmarks.gpu.layers import _work
@@ -117,3 +119,24 @@ def test_random_weights():
     np.testing.assert_array_equal(kernel, random_weight("unet.conv.kernel", (3, 3, 640, 1024)))
     assert abs(random_weight("unet.norm.scale", (320,)).mean() - 1) < 0.1
     assert not np.array_equal(random_weight("a.bias", (8,)), random_weight("b.bias", (8,)))
+
+
+def test_a_profile_is_told_by_groups_of_layers():
+    text = """
+  %fusion.1 = f32[8]{0} fusion(%a), kind=kLoop, metadata={op_name="jit(evaluate)/norms/mul" source_line=3}
+  ROOT %dot = f32[8]{0} dot(%b, %c), metadata={op_name="jit(evaluate)/in and out, spatial/dot_general"}
+  %add = f32[8]{0} add(%b, %c), metadata={op_name="jit(evaluate)/add"}
+"""
+    groups = trace.groups_of(text)
+    assert groups == {"fusion.1": "norms", "dot": "in and out, spatial", "add": trace.BETWEEN}
+
+    def line(name, *events):
+        each = [SimpleNamespace(stats=[("hlo_op", op)], duration_ns=1e9 * time) for op, time in events]
+        return SimpleNamespace(name=name, events=[*each, SimpleNamespace(stats=[("other", 1)], duration_ns=5)])
+
+    gpu = [line("Stream #1", ("dot", 2), ("fusion.1", 1), ("while.3", 9), ("copy", 4)), line("Sums", ("dot", 2))]
+    host = SimpleNamespace(name="/host:CPU", lines=[line("thread", ("dot", 7))])
+    planes = [host, SimpleNamespace(name="/device:GPU:0", lines=gpu)]
+    expected = {"in and out, spatial": 2, "norms": 1, trace.BETWEEN: 4}
+    assert trace.spent(SimpleNamespace(planes=planes), groups) == expected
+    assert trace.spent(SimpleNamespace(planes=[host]), groups) == {"in and out, spatial": 7}

@@ -51,6 +51,8 @@ RECORDS = [
         "kind": "group", "group": "ResNet convolutions", **VIDEO, "calls": 5, "seconds": 0.06, "flops": 2.4e13,
         "bytes": 4e9, "teraflops_per_second": 400.0, "operations_per_byte": 6000.0,
     },
+    {"kind": "traced_group", "group": "norms", **VIDEO, "seconds": 0.03},
+    {"kind": "traced", **VIDEO, "seconds": 0.2, "busy_seconds": 0.12},
     {
         "kind": "peer", "peer": "diffusers", "compiled": True, **VIDEO, "seconds": {"median": 10.0},
         "psnr_to_ours": 41.0, "peak_bytes": 30 * GIB,
@@ -99,6 +101,7 @@ def test_all_that_was_measured_is_shown(results, tmp_path):
         # Half of the time that the products would take, and half of what the bytes would.
         "| ResNet convolutions | 5 | 24 | 4 | 60.00 ms | 75 % | 400 | 0.07 | 50 % |",
         "| norms | 7 | 0 | 40 | 20.00 ms | 25 % | 0 | 2.00 | 50 % |",
+        "| norms | 30.00 ms | 25 % |",
         "| diffusers, torch.compile | 24 frames, 784x512, 20 steps | bfloat16 | 10.00 s | 2.50 | 30.0 GiB | 41 dB |",
         "| 48 frames, 784x512, 20 steps | 16.00 s | 3.00 | 100 | 61 s | 10.0 GiB |",
         "| random | 24 frames, 784x512, 20 steps | bfloat16 | 4.00 s | 38.2 dB |",

@@ -168,7 +168,11 @@ def _environment(part: Part, work: Path) -> dict[str, str]:
     measured."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(work / "cache"), "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor")}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    always = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | ({"JAX_PLATFORMS": "cpu"} if part.in_torch else {})
+    always = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    if part.in_torch:
+        always["JAX_PLATFORMS"] = "cpu"
+    if part.xla_flags:
+        always["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {part.xla_flags}"
     return {**SURROUNDINGS, **cache, **os.environ, **always}
 
 

@@ -29,6 +29,10 @@ MOTION_FF, MOTION_CORE, MOTION_PROJECTIONS, MOTION_IO = (
     "feed-forward, temporal", "temporal attention, core", "temporal attention, projections", "in and out, temporal",
 )  # fmt: skip
 SAMPLERS, NORMS, REST = "up and down", "norms", "first and last, time"
+NAMES = (
+    RESNET, SELF_CORE, SELF_PROJECTIONS, SPATIAL_FF, SPATIAL_IO, MOTION_FF, MOTION_CORE, MOTION_PROJECTIONS, MOTION_IO,
+    SAMPLERS, NORMS, REST,
+)  # fmt: skip
 LAYERS = (nnx.Conv, nnx.Linear, GroupNorm, LayerNorm, FeedForward)
 PLACES = (
     ResnetBlock2D, Attention, TemporalSelfAttention, TemporalTransformer, Transformer2DModel, Downsample, Upsample,
@@ -115,14 +119,14 @@ def tokens(height: int, width: int, level: int) -> int:
 def calls(evaluate: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[Call, int]:
     """Every layer's call in an evaluation, and how often there is such a one."""
     found: collections.Counter[Call] = collections.Counter()
-    with _spying(lambda call: found.update([call])):
+    with spying(lambda call: found.update([call])):
         jax.eval_shape(evaluate, *arguments)
     return dict(found)
 
 
 @contextlib.contextmanager
-def _spying(tell: Callable[[Call], None]) -> Iterator[None]:
-    """Tell of every call of a layer, and of attention."""
+def spying(tell: Callable[[Call], None]) -> Iterator[None]:
+    """Tell of every call of a layer, and of attention; what it is traced to is in a scope with its group's name."""
     within: list[type] = []
 
     def place(cls: type) -> Any:
@@ -141,12 +145,15 @@ def _spying(tell: Callable[[Call], None]) -> Iterator[None]:
         original = cls.__call__
 
         def call(module: Any, x: Any) -> Any:
-            if FeedForward not in within:  # of which the layers count as one
-                graph, state = nnx.split(module)
-                tell(_call(_group(cls, within), cls.__name__, lambda s, x: nnx.merge(graph, s)(x), state, x))
+            if FeedForward in within:  # of which the layers count as one
+                return original(module, x)
+            graph, state = nnx.split(module)
+            group = _group(cls, within)
+            tell(_call(group, cls.__name__, lambda s, x: nnx.merge(graph, s)(x), state, x))
             within.append(cls)
             try:
-                return original(module, x)
+                with jax.named_scope(group):
+                    return original(module, x)
             finally:
                 within.pop()
 
@@ -166,7 +173,8 @@ def _spying(tell: Callable[[Call], None]) -> Iterator[None]:
                     query,
                 )  # fmt: skip
             )
-            return original(*args, **options)
+            with jax.named_scope(group):
+                return original(*args, **options)
 
         return call
 

@@ -63,7 +63,7 @@ def _measure_whole(
     job: Job, compiled: Any, evaluate: Callable[..., Any], abstract: tuple[Any, ...], facts: Record
 ) -> None:
     """The evaluation as one program."""
-    arguments = jax.tree.map(_random, abstract)
+    arguments = jax.tree.map(random_array, abstract)
 
     def run_once() -> None:
         jax.block_until_ready(compiled(*arguments))
@@ -77,7 +77,7 @@ def _measure_whole(
 
 def _measure(job: Job, call: Call, count: int, compiled: Any, rounds: int) -> dict[str, float]:
     """What a kind of layer takes in all of an evaluation."""
-    state, x = jax.tree.map(_random, call.arguments)
+    state, x = jax.tree.map(random_array, call.arguments)
     x = jax.block_until_ready(compiled(state, x))
     taken = []
     for _ in range(3):
@@ -117,6 +117,6 @@ def _numbers(dtype: np.dtype) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(NUMBERS, np.float32).astype(dtype)
 
 
-def _random(leaf: Any) -> jax.Array:
+def random_array(leaf: Any) -> jax.Array:
     """Numbers of the size of activations."""
     return jax.device_put(np.resize(_numbers(leaf.dtype), leaf.shape))

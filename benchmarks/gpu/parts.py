@@ -7,6 +7,9 @@ from typing import Any
 
 from benchmarks.gpu.scale import Scale
 
+# The profiler is told of kernels one by one, instead of graphs of them.
+ONE_BY_ONE = "--xla_gpu_enable_command_buffer="
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
@@ -20,6 +23,7 @@ class Part:
       most: seconds after which it is ended.
       needs: names of command-line options without which there is nothing to measure.
       in_torch: it is PyTorch that is measured.
+      xla_flags: for the compiler, beside the user's.
     """
 
     name: str
@@ -29,6 +33,7 @@ class Part:
     most: float = 300
     needs: tuple[str, ...] = ()
     in_torch: bool = False
+    xla_flags: str = ""
 
 
 def parts(scale: Scale) -> list[Part]:
@@ -40,6 +45,7 @@ def parts(scale: Scale) -> list[Part]:
         _end_to_end(first),
         Part(name="start", module="start", options=_size(first), most=240),
         Part(name="layers", module="layers", options=_size(first), least=60, most=300),
+        Part(name="trace", module="trace", options=_size(first), least=60, most=240, xla_flags=ONE_BY_ONE),
         *_torch("diffusers", first, compiled=False),
         *_torch("moore", first, compiled=False),
         *(trials[0] for trials in training),

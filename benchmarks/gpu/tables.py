@@ -16,7 +16,7 @@ MISSING = "–"
 
 def sections(records: Sequence[Record]) -> list[str]:
     """A section for each thing that was measured."""
-    makers = (_about, _end_to_end, _programs, _starts, _layers, _peers, _sweeps, _precision, _training, _left)
+    makers = (_about, _end_to_end, _programs, _starts, _layers, _traced, _peers, _sweeps, _precision, _training, _left)
     return [text for text in (make(records) for make in makers) if text]
 
 
@@ -146,6 +146,21 @@ def _layers(records: Sequence[Record]) -> str:
             f"{1e3 * whole['seconds']['median']:.1f} ms ({_figure(whole['flops'] / TERA)} TFLOP, "
             f"{_figure(whole['teraflops_per_second'])} TFLOP/s). Bytes are those that must be read "
             "and written at least.\n"
+        )
+    return text
+
+
+def _traced(records: Sequence[Record]) -> str:
+    rows = [
+        (group["group"], f"{1e3 * group['seconds']:.2f} ms", _percent(group["seconds"] / total["busy_seconds"]))
+        for total in of_kind(records, "traced")[:1]
+        for group in sorted(of_kind(records, "traced_group"), key=lambda group: -group["seconds"])
+    ]
+    text = _section("The same evaluation as one program, by the profiler", ("layers", "time", "share"), rows)
+    for total in of_kind(records, "traced")[:1] if text else ():
+        text += (
+            f"\nThe device was busy for {1e3 * total['busy_seconds']:.1f} ms of {1e3 * total['seconds']:.1f} ms. "
+            "What the compiler has joined counts where it ends.\n"
         )
     return text
 
