@@ -5,7 +5,8 @@
 
 Parts run in the order of their worth, each in a process of its own, until the time is over; the results are written
 after each. A part that fails, or is ended because its time is over, keeps what it has measured. The same command goes
-on with what is not done; with the same `--work` it finds what was compiled, too. `--list` shows the parts.
+on with what is not done; with the same `--work` it finds what was compiled, too. `--list` shows the parts. The machine
+should do nothing else meanwhile, on its processors neither.
 `python -m benchmarks.report` makes tables and pictures of the results.
 
 The machine needs aa_jax's requirements with JAX for its GPU, and optax for training. PyTorch is measured where it is

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,6 @@ def repeated(run: Callable[[], Any], repeats: int, left: float = float("inf")) -
 def spread(taken: list[float]) -> Record:
     """The figures that are quoted of some times."""
     return {"median": statistics.median(taken), "least": min(taken), "most": max(taken), "all": taken}
-
-
-def affordable(costs: Iterator[tuple[Any, float]], left: Callable[[], float]) -> Iterator[Any]:
-    """Things with the seconds that each will take, as long as there is time; the rest are left out."""
-    for thing, cost in costs:
-        if cost < left():
-            yield thing
 
 
 def _plain(value: Any) -> Any:
