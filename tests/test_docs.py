@@ -69,7 +69,8 @@ def check_other(words):
         extras = re.findall(r"[\w]+", words[words.index("-e") + 1].partition("[")[2])
         assert set(extras) <= set(setup["options.extras_require"]), words
     elif program.startswith("benchmarks."):
-        assert (ROOT / f"{program.replace('.', '/')}.py").is_file(), words
+        module = ROOT / program.replace(".", "/")
+        assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), words
     else:
         assert program in ("pip", "git", "cd", "venv", ".", "pre-commit", "ruff", "mypy", "sphinx", "build"), words
 
