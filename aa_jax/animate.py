@@ -178,7 +178,7 @@ def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
         "--memory-budget",
         type=memory_size,
         metavar="SIZE",
-        help="of the device, such as 12GiB: frames at once become as few as that asks for",
+        help="of each device, such as 12GiB: frames at a time become as few as that asks for",
     )
     machine.add_argument(
         "--compiled",
@@ -270,6 +270,8 @@ def animate(args: argparse.Namespace) -> None:
     said = f"{config.family}, {millions:.0f} million parameters, {args.dtype}, read in {_since(start)}"
     say(f"model    {args.model}: {said}")
     say(f"video    {frames} frames, {width}x{height}, {inputs.fps:g} per second")
+    if args.memory_budget is not None:
+        say(f"memory   {animator.plan(frames, memory_budget=args.memory_budget, **program_options(args))}")
 
     start = time.perf_counter()
     with cli.Bar("denoise", "step", quiet=args.quiet) as bar:

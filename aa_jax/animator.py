@@ -169,8 +169,8 @@ class Animator:
           frame_batch: how many frames the pose guider and the VAE take at once, on each device.
           layer_frames: how many frames of a window a layer of the network works on at a time; fewer take less memory.
             Default all.
-          memory_budget: bytes of the device's memory that the run may take: `frame_batch` and `layer_frames` become as
-            small as that asks for; see `plan`.
+          memory_budget: bytes of each device's memory that the run may take, by default what JAX has of it, where that
+            is known: `window_batch`, `layer_frames` and `frame_batch` become as small as that asks for; see `plan`.
           bucket_frames: where one window holds the video, denoise more frames than asked for, and cut them off, if that
             leaves the others as they are but for rounding, so that videos of like length share a program; see
             `diffusion.buckets`. It takes up to half as long again, but with 1 to 4, 6, 8, 12, 16, 24 or 32 frames.

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -133,6 +133,12 @@ def _temporaries(program: jax.stages.Compiled) -> int:
     if analysis is None:
         raise ValueError(f"{jax.devices()[0].device_kind} does not tell what memory a program takes: set no budget")
     return analysis.temp_size_in_bytes
+
+
+def limit(devices: Sequence[jax.Device]) -> int | None:
+    """Bytes that JAX may use of the smallest of these devices; None where it does not say, as on CPUs."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
+    return min((found for found in limits if found), default=None)
 
 
 def in_units(size: int) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from aa_jax.diffusion.sample import advance_by_windows
-from aa_jax.memory import DECODING_NETWORKS, DENOISING_NETWORKS, REFERENCE_NETWORKS, MemoryPlan, fit, plan_memory
+from aa_jax.memory import DECODING_NETWORKS, DENOISING_NETWORKS, REFERENCE_NETWORKS, MemoryPlan, fit, limit, plan_memory
 from aa_jax.models.layout import FRAME, WINDOW
 from aa_jax.models.transformer import Conditions
 from aa_jax.programs import Programs, Weights, everywhere, in_chunks
@@ -42,12 +42,13 @@ class Run:
         return self.request.denoising(self.num_frames)
 
     def within(self, memory_budget: int | None) -> "Run":
-        """The run, within so many bytes of the device's memory; see `memory.fit`."""
-        if memory_budget is None:
+        """The run, within so many bytes of each device's memory, or what JAX has of it; see `memory.fit`."""
+        budget = memory_budget or limit(self.programs.devices or jax.devices()[:1])
+        if budget is None:
             return self
         length = self.denoising.steps.frames.shape[-1]
         plan = lambda request: dataclasses.replace(self, request=request).plan()  # noqa: E731
-        return dataclasses.replace(self, request=fit(self.request, length, memory_budget, plan))
+        return dataclasses.replace(self, request=fit(self.request, length, budget, plan))
 
     def plan(self) -> MemoryPlan:
         """The device's memory that it takes."""
