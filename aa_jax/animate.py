@@ -26,7 +26,7 @@ from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS
 from aa_jax.pose.files import load_pose
 from aa_jax.pose.keypoints import Keypoints
 from aa_jax.pose.retarget import METHODS
-from aa_jax.request import check_size
+from aa_jax.request import MODES, check_size
 from aa_jax.video import DEFAULT_FPS, Video, check_writable, side_by_side, write_video
 from aa_jax.weights import load_config, resolve
 
@@ -34,6 +34,7 @@ from aa_jax.weights import load_config, resolve
 PROGRAM_OPTIONS = (
     "height", "width", "num_inference_steps", "guidance_scale", "guidance_rescale", "guidance_interval", "sampler",
     "windows", "window_length", "window_overlap", "window_batch", "frame_batch", "layer_frames", "bucket_frames",
+    "mode", "reuse",
 )  # fmt: skip
 Group = argparse._ArgumentGroup
 
@@ -55,7 +56,14 @@ def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
         metavar=("START", "END"),
         help="guided part of the run, default 0 1",
     )
-    sampling.add_argument("--sampler", default="ddim", metavar="NAME", help="ddim (default), dpm++ or euler")
+    sampling.add_argument("--sampler", metavar="NAME", help="ddim (default), dpm++ or euler")
+    sampling.add_argument(
+        "--mode",
+        choices=MODES,
+        default="exact",
+        help="fast: 10 steps of dpm++; turbo: all of the network in every other of them only; default exact",
+    )
+    sampling.add_argument("--reuse", type=int, metavar="N", help="steps that share an evaluation of all of the network")
     sampling.add_argument("--windows", metavar="NAME", help="long video: paper, uniform, triangular, shifted or moore")
     sampling.add_argument("--window-length", type=int, metavar="FRAMES", help="frames denoised together")
     sampling.add_argument("--window-overlap", type=int, metavar="FRAMES")

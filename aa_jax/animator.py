@@ -24,7 +24,7 @@ from aa_jax.models.config import Policy
 from aa_jax.pose.retarget import RetargetMethod
 from aa_jax.preprocess import Pose, ReferencePose
 from aa_jax.programs import Programs, Weights, everywhere
-from aa_jax.request import Request
+from aa_jax.request import Mode, Request
 from aa_jax.run import Run
 from aa_jax.weights import load_config, load_network, resolve, save_pretrained
 
@@ -139,6 +139,8 @@ class Animator:
         resize: ResizeMode | None = None,
         retarget: RetargetMethod = "none",
         reference_pose: ReferencePose | None = None,
+        mode: Mode = "exact",
+        reuse: int | None = None,
         output_type: Literal["uint8", "np", "latent"] = "uint8",
         progress: Callable[[int, int], object] | None = None,
     ) -> np.ndarray:
@@ -179,6 +181,9 @@ class Animator:
           retarget: "affine" or "bones" give the keypoints of `pose` the size, place and, with "bones", the build of the
             person in the reference image; see `aa_jax.pose.retarget`.
           reference_pose: `Keypoints` of the reference image, or a file of them, for `retarget`.
+          mode: "exact" runs the model as it is; "fast" takes ten steps of DPM-Solver++, and "turbo" computes all of the
+            network in every other of them only. What is given besides counts more.
+          reuse: how many steps share one evaluation of all of the network; see `UNet.trunk`.
           output_type: "uint8", "np" (float32 in [0, 1]) or "latent" (scaled latents).
           progress: called with (steps done, steps) while it runs, first with none done when all is compiled.
 
@@ -215,6 +220,8 @@ class Animator:
             frame_batch=frame_batch,
             layer_frames=layer_frames,
             bucket_frames=bucket_frames,
+            mode=mode,
+            reuse=reuse,
         )
         if output_type == "latent":
             return denoised[: run.num_frames]

@@ -56,6 +56,7 @@ def plan_memory(
     *,
     latents: int,
     window_frames: int,
+    batches: int,
     offload: bool,
 ) -> MemoryPlan:
     """The plan of an animation.
@@ -65,12 +66,15 @@ def plan_memory(
       networks: bytes of each network's weights.
       latents: bytes of all frames' latents.
       window_frames: how many frames are denoised at a time.
+      batches: how often that is in a step.
       offload: whether each network is on the device only while it works.
     """
     poses = compiled["encode_poses"].out_info
     features = _bytes(poses) // len(poses) * window_frames
     conditions = _bytes(compiled["encode_reference"].out_info)
     kept_by_loop = 0 if "advance" in compiled else COPIES * latents
+    if request.reuse > 1:
+        kept_by_loop += batches * max(_bytes(compiled[name].out_info[1]) for name in compiled if "predict" in name)
     weights, programs = {}, {}
     for name, program in compiled.items():
         used: tuple[str, ...] = DENOISING_NETWORKS

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from aa_jax.config import ModelConfig
 from aa_jax.diffusion.guidance import Guidance
-from aa_jax.diffusion.sample import STATIC_ARGNAMES, Denoise, Steps, advance, sample
+from aa_jax.diffusion.sample import STATIC_ARGNAMES, Steps, advance, sample
 from aa_jax.diffusion.samplers import Sampler
 from aa_jax.diffusion.windows import WindowPlan
 from aa_jax.models.config import needed
@@ -111,7 +111,7 @@ class Programs:
         self.encode_poses = Program(self._encode_poses, devices)
         self.denoise = Program(self._denoise, devices, static=STATIC_ARGNAMES)
         self.advance = Program(self._advance, devices, static=("sampler", "layer_frames"))
-        self.predict = Program(self._predict, devices, static=("guided", "layer_frames"))
+        self.predict = Program(self._predict, devices, static=("guided", "layer_frames", "reuse"))
         self.decode = Program(self._decode, devices)
 
     @property
@@ -199,9 +199,11 @@ class Programs:
         **options: Any,
     ) -> Any:
         """From noise to latents, in one scan over the steps; see `diffusion.sample`."""
-        timesteps = sampler.tables(options["schedule"], num_inference_steps).timesteps
+        evaluate = self._evaluator(
+            weights, conditions, sampler.tables(options["schedule"], num_inference_steps).timesteps
+        )
         return sample(
-            self._denoiser(weights, conditions, timesteps, lambda frames: poses[frames]),
+            lambda latents, frames, step, guided: evaluate(latents, poses[frames], step, guided)[0],
             noise,
             sampler=sampler,
             num_inference_steps=num_inference_steps,
@@ -228,7 +230,11 @@ class Programs:
     ) -> Any:
         """Some steps; see `diffusion.sample.advance`, and `Conditions` of `num_frames` and `layer_frames`."""
         conditions = dataclasses.replace(conditions, num_frames=num_frames, layer_frames=layer_frames)
-        denoise = self._denoiser(weights, conditions, steps.tables.timesteps, lambda frames: poses[frames])
+        evaluate = self._evaluator(weights, conditions, steps.tables.timesteps)
+
+        def denoise(latents, frames, step, guided):
+            return evaluate(latents, poses[frames], step, guided)[0]
+
         return advance(denoise, state, steps, span, sampler=sampler, guidance=guidance, rng=rng)
 
     def _predict(
@@ -238,44 +244,45 @@ class Programs:
         poses: Float[Array, "n l h w d"],
         timestep: Float[Array, ""],
         conditions: Conditions,
+        num_frames: Int[Array, ""] | None,
+        inner: Float[Array, "rn l h2 w2 d2"] | None,
         *,
         guided: bool,
         layer_frames: int | None = None,
-    ) -> Float[Array, "rn l h w c"]:
-        """One evaluation on some windows."""
-        conditions = dataclasses.replace(conditions, layer_frames=layer_frames)
-        denoise = self._denoiser(weights, conditions, jnp.asarray(timestep)[None], lambda frames: poses)
-        return denoise(latents, jnp.zeros(latents.shape[:2], jnp.int32), jnp.int32(0), guided)
+        reuse: bool = False,
+    ) -> tuple[Float[Array, "rn l h w c"], Float[Array, "rn l h2 w2 d2"] | None]:
+        """One evaluation on some windows, with `inner` of another or, if not, with its own, where that is to be used
+        again; see `UNet.trunk`."""
+        conditions = dataclasses.replace(conditions, num_frames=num_frames, layer_frames=layer_frames)
+        evaluate = self._evaluator(weights, conditions, jnp.asarray(timestep)[None])
+        prediction, found = evaluate(latents, poses, 0, guided, inner)
+        return prediction, found if reuse and inner is None else None
 
-    def _denoiser(
-        self,
-        weights: Weights,
-        conditions: Conditions,
-        timesteps: Float[Array, " s"],
-        poses_of: Callable[[Any], Float[Array, "n l h w d"]],
-    ) -> Denoise:
-        """The denoising UNet as `sample` takes it; `poses_of` gives the pose features of windows' frames."""
+    def _evaluator(
+        self, weights: Weights, conditions: Conditions, timesteps: Float[Array, " s"]
+    ) -> Callable[..., tuple[Float[Array, "rn l h w c"], Float[Array, "rn l h2 w2 d2"]]]:
+        """The denoising UNet at one of these timesteps, of latents, pose features and the timestep's number."""
         unet = self._network("denoising_unet", weights)
         time_embeddings = unet.embed_time(jnp.asarray(timesteps))
         if conditions.control is not None:
             controlnet = self._network("controlnet", weights)
             control_times = controlnet.embed_time(jnp.asarray(timesteps))
 
-        def denoise(latents, frames, step, guided):
-            latents = lay(latents, WINDOW, FRAME)
-            pose, residuals = lay(poses_of(frames), WINDOW, FRAME), None
-            if conditions.control is not None:
+        def evaluate(latents, poses, step, guided, inner=None):
+            latents, poses, residuals = lay(latents, WINDOW, FRAME), lay(poses, WINDOW, FRAME), None
+            if conditions.control is not None and inner is None:
                 residuals = controlnet(latents, control_times[step][None], conditions.control)
-            prediction = unet(
-                latents + pose if self.into_latent else latents,
+            prediction, inner = unet.evaluate(
+                latents + poses if self.into_latent else latents,
                 time_embeddings[step][None],
                 conditions if guided else conditions.conditional(),
-                None if self.into_latent else pose,
+                None if self.into_latent else poses,
                 residuals,
+                inner,
             )
-            return prediction.astype(latents.dtype)
+            return prediction.astype(latents.dtype), inner
 
-        return denoise
+        return evaluate
 
     def _decode(self, weights: Weights, latents: Float[Array, "t h w c"]) -> Float[Array, "t h2 w2 3"]:
         """Latents to frames in [0, 1], float32."""

@@ -2,7 +2,7 @@
 in."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from aa_jax.diffusion.sample import ROWS, Steps, plan_steps
 from aa_jax.diffusion.samplers import DDIM, Sampler, get_sampler
 from aa_jax.diffusion.windows import Windows, get_windows
 from aa_jax.models.config import needed
+
+Mode = Literal["exact", "fast", "turbo"]
+FAST = {"sampler": "dpm++", "num_inference_steps": 10}
+MODES: dict[Mode, dict[str, Any]] = {"exact": {}, "fast": FAST, "turbo": {**FAST, "reuse": 2}}
+"""What each mode puts in place of the model's own values, where a call does not say."""
 
 
 class Denoising(NamedTuple):
@@ -46,6 +51,7 @@ class Request:
     frame_batch: int
     layer_frames: int | None
     bucket_frames: bool
+    reuse: int
 
     @classmethod
     def of(
@@ -66,12 +72,20 @@ class Request:
         frame_batch: int = 4,
         layer_frames: int | None = None,
         bucket_frames: bool = True,
+        mode: Mode = "exact",
+        reuse: int | None = None,
     ) -> "Request":
         """From a call's options, None for the model's own.
 
         Raises:
           ValueError: one of them is out of range.
         """
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}, expected one of {', '.join(MODES)}")
+        sampler = MODES[mode].get("sampler") if sampler is None else sampler
+        if num_inference_steps is None:
+            num_inference_steps = MODES[mode].get("num_inference_steps")
+        reuse = MODES[mode].get("reuse", 1) if reuse is None else reuse
         inference = config.inference
         height = inference.height if height is None else height
         width = inference.width if width is None else width
@@ -87,6 +101,7 @@ class Request:
             "window_batch": window_batch,
             "frame_batch": frame_batch,
             "layer_frames": layer_frames,
+            "reuse": reuse,
         }
         for name, number in counts.items():
             if number is not None and number < 1:
@@ -105,6 +120,7 @@ class Request:
             frame_batch=frame_batch,
             layer_frames=layer_frames,
             bucket_frames=bucket_frames,
+            reuse=reuse,
         )
 
     @property

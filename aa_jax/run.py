@@ -58,6 +58,7 @@ class Run:
             {name: sum(leaf.nbytes for leaf in jax.tree.leaves(state)) for name, state in self.weights.items()},
             latents=4 * math.prod(self.request.latents(self.denoising.num_frames)),
             window_frames=math.prod(self.denoising.steps.frames.shape[2:]),
+            batches=self.denoising.steps.frames.shape[1],
             offload=self.offload,
         )
 
@@ -76,7 +77,7 @@ class Run:
         drawn = jax.ShapeDtypeStruct((min(request.frame_batch, number * length), *size, 3), np.uint8)
         found["encode_poses"] = programs.encode_poses.compile(weights, drawn)
         features, conditions = found["encode_poses"].out_info, _shapes(found["encode_reference"].out_info)
-        if self.denoising.whole:
+        if self._in_one_program:
             found["advance"] = programs.advance.compile(
                 weights,
                 jax.eval_shape(request.sampler.initialize, array(request.latents(frames)), steps.tables),
@@ -93,17 +94,13 @@ class Run:
         else:
             latents = array((number, *request.latents(length)))
             poses = jax.ShapeDtypeStruct((number, length, *features.shape[1:]), features.dtype)
+            given = (weights, latents, poses, array(()), conditions, self.denoising.true_frames)
             for guided in request.guided_or_not:
-                found["predict" if guided else "predict_unguided"] = programs.predict.compile(
-                    weights,
-                    latents,
-                    poses,
-                    array(()),
-                    conditions,
-                    guided=guided,
-                    layer_frames=request.layer_frames,
-                    cut=self._cut(number),
-                )
+                name, options = "predict" if guided else "predict_unguided", self._options(number, guided)
+                found[name] = programs.predict.compile(*given, None, **options)
+                if request.reuse > 1:
+                    _, inner = found[name].out_info
+                    found[f"{name}_again"] = programs.predict.compile(*given, _shapes(inner), **options)
         found["decode"] = programs.decode.compile(weights, array(request.latents(min(request.frame_batch, frames))))
         return found
 
@@ -141,7 +138,7 @@ class Run:
         start, rng = jax.device_put((noise, rng), everywhere(self.programs.devices))
         state = request.sampler.initialize(start, steps.tables)
         report(0, state)
-        if self.denoising.whole:
+        if self._in_one_program:
             poses = self.programs.pose_features(weights, drawn, request.frame_batch)
             for first, stop in itertools.pairwise(range(total + 1) if progress else (0, total)):
                 state = self.programs.advance(
@@ -159,7 +156,7 @@ class Run:
                 )
                 report(stop, state)
         else:
-            predict = functools.partial(self._predict, weights, drawn, conditions)
+            predict = self._predictor(weights, drawn, conditions)
             for number in range(total):
                 state = advance_by_windows(
                     predict, state, steps, number, sampler=request.sampler, guidance=guidance, rng=rng
@@ -178,29 +175,56 @@ class Run:
                 yield chunk[:left]
             left -= len(chunk)
 
-    def _predict(
-        self,
-        weights: Weights,
-        drawn: UInt8[np.ndarray, "t h2 w2 3"],
-        conditions: Conditions,
-        latents: Float[Array, "n l h w c"],
-        frames: Int[np.ndarray, "n l"],
-        step: Int[np.ndarray, ""],
-        guided: bool,
-    ) -> Float[Array, "rn l h w c"]:
-        """What the denoising UNet says of some windows, whose poses are encoded for it each time: those of a long video
-        are too large to keep, and cost less than a hundredth of the rest."""
-        poses = self.programs.pose_features(weights, drawn[frames.ravel()], self.request.frame_batch)
-        return self.programs.predict(
-            weights,
-            latents,
-            poses.reshape(*frames.shape, *poses.shape[1:]),
-            self.denoising.steps.tables.timesteps[step],
-            conditions,
-            guided=guided,
-            layer_frames=self.request.layer_frames,
-            cut=self._cut(len(frames)),
-        )
+    @property
+    def _in_one_program(self) -> bool:
+        """Whether the steps are one program's: not those of several windows, or of an evaluation for several steps."""
+        return self.denoising.whole and self.request.reuse == 1
+
+    def _predictor(
+        self, weights: Weights, drawn: UInt8[np.ndarray, "t h2 w2 3"], conditions: Conditions
+    ) -> Callable[..., Float[Array, "rn l h w c"]]:
+        """What the denoising UNet says of some windows, as `advance_by_windows` takes it.
+
+        Windows' poses are encoded for them each time: those of a long video are too large to keep, and cost less than a
+        hundredth of the rest.
+        """
+        request, timesteps = self.request, self.denoising.steps.tables.timesteps
+        encode = functools.partial(self.programs.pose_features, weights, frame_batch=request.frame_batch)
+        whole = encode(drawn) if self.denoising.whole else None
+        kept: dict[bytes, Array] = {}
+
+        def predict(
+            latents: Array, frames: Int[np.ndarray, "n l"], step: Int[np.ndarray, ""], guided: bool
+        ) -> Float[Array, "rn l h w c"]:
+            poses = encode(drawn[frames.ravel()]) if whole is None else whole
+            inner = kept.get(frames.tobytes()) if step % request.reuse else None
+            if inner is not None:  # of an unguided step, a guided one has no use; the other way, of the second half
+                inner = None if guided and len(inner) == len(frames) else inner[-len(latents) * (1 + guided) :]
+            prediction, found = self.programs.predict(
+                weights,
+                latents,
+                poses.reshape(*frames.shape, *poses.shape[1:]),
+                timesteps[step],
+                conditions,
+                self.denoising.true_frames,
+                inner,
+                **self._options(len(frames), guided),
+            )
+            if found is not None:
+                kept[frames.tobytes()] = found
+            return prediction
+
+        return predict
+
+    def _options(self, windows: int, guided: bool) -> dict[str, Any]:
+        """Of `Programs.predict`."""
+        request = self.request
+        return {
+            "guided": guided,
+            "layer_frames": request.layer_frames,
+            "reuse": request.reuse > 1,
+            "cut": self._cut(windows),
+        }
 
     def _cut(self, windows: int) -> str:
         """Along which axis several devices share some windows: each has whole ones, where they can be dealt out."""

@@ -33,7 +33,19 @@ class DenoisingUNet(UNet):
         pose: Float[Array, "b t h w d"] | None = None,
         residuals: Residuals | None = None,
     ) -> Float[Array, "rb t h w c"]:
-        """One evaluation.
+        """One evaluation; see `evaluate`."""
+        return self.evaluate(sample, time_embedding, conditions, pose, residuals)[0]
+
+    def evaluate(
+        self,
+        sample: Float[Array, "b t h w c"],
+        time_embedding: Float[Array, "r d"],
+        conditions: Conditions,
+        pose: Float[Array, "b t h w d"] | None = None,
+        residuals: Residuals | None = None,
+        inner: Float[Array, "rb t h w d"] | None = None,
+    ) -> tuple[Float[Array, "rb t h w c"], Float[Array, "rb t h w d"]]:
+        """One evaluation, which can be used for another.
 
         Args:
           sample: noisy latents (scaled by the VAE's factor); a clip per row, of which a guided evaluation makes two.
@@ -41,10 +53,13 @@ class DenoisingUNet(UNet):
           conditions: from `condition`.
           pose: pose features to add to conv_in's output.
           residuals: a ControlNet's, for the conditional rows.
+          inner: from an evaluation nearby; see `UNet.trunk`.
 
         Returns:
-          A prediction per row; of guided `conditions`, all unconditional ones and then all conditional ones.
+          A prediction per row; of guided `conditions`, all unconditional ones and then all conditional ones. And what
+          to give as `inner` to an evaluation nearby.
         """
-        x, _ = self.trunk(sample, time_embedding, conditions, pose, residuals)
+        x, _, inner = self.trunk(sample, time_embedding, conditions, pose, residuals, inner)
         at_once = conditions.layer_frames if self.frames_alone else None
-        return in_parts(lambda x: self.conv_out(jax.nn.silu(self.conv_norm_out(x))), x, axis=1, size=at_once)
+        prediction = in_parts(lambda x: self.conv_out(jax.nn.silu(self.conv_norm_out(x))), x, axis=1, size=at_once)
+        return prediction, inner

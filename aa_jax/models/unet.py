@@ -224,10 +224,11 @@ class UpBlock(UNetBlock):
         time_embedding: Float[Array, "r d"],
         name: str,
         conditions: Conditions,
+        layers: slice = slice(None),
     ) -> tuple[Float[Array, "b t h2 w2 d"], list[Array], Features]:
-        """The block's result, the skip connections that are left, and its features."""
+        """The block's result, or that of some of its layers, the skip connections that are left, and its features."""
         features: Features = {}
-        for index in range(len(self.resnets)):
+        for index in range(len(self.resnets))[layers]:
             *skips, skip = skips
             x, found = self.layer(index, (x, skip), time_embedding, name, conditions)
             features |= found
@@ -344,18 +345,35 @@ class UNet(UNetEncoder):
         conditions: Conditions,
         pose: Float[Array, "b t h w d"] | None = None,
         residuals: Residuals | None = None,
-    ) -> tuple[Float[Array, "b t h w d"], Features]:
+        inner: Float[Array, "rb t h w d"] | None = None,
+    ) -> tuple[Float[Array, "rb t h w d"], Features, Float[Array, "rb t h w d"]]:
         """Run conv_in to the last up block. `pose` is added to conv_in's output, `residuals` to the skip connections
-        and the mid block's output. A guided evaluation gives 2 b rows, of which the unconditional ones get none."""
+        and the mid block's output. A guided evaluation gives 2 b rows, of which the unconditional ones get none.
+
+        With `inner`, what went into the last layer at another timestep, only that layer is run, on it and conv_in's
+        output, which changes most from step to step (DeepCache, arXiv 2312.00858).
+
+        Returns:
+          The result, the features, and what went into the last layer.
+        """
         x = self.conv_in(sample)
         if pose is not None:
             x = x + pose
-        x, skips, features = self.encode(x, time_embedding, conditions)
-        if residuals is not None:
-            *skips, x = [
-                own.at[len(own) - len(more) :].add(more) for own, more in zip([*skips, x], residuals, strict=True)
-            ]
-        for level, up_block in enumerate(self.up_blocks):
-            x, skips, found = up_block(x, skips, time_embedding, f"up_blocks.{level}", conditions)
+        features: Features = {}
+        last, skips = f"up_blocks.{len(self.up_blocks) - 1}", [x]
+        if inner is None:
+            x, skips, features = self.encode(x, time_embedding, conditions)
+            if residuals is not None:
+                *skips, x = [
+                    own.at[len(own) - len(more) :].add(more) for own, more in zip([*skips, x], residuals, strict=True)
+                ]
+            for level, up_block in enumerate(self.up_blocks[:-1]):
+                x, skips, found = up_block(x, skips, time_embedding, f"up_blocks.{level}", conditions)
+                features |= found
+            x, skips, found = self.up_blocks[-1](x, skips, time_embedding, last, conditions, slice(-1))
             features |= found
-        return x, features
+            inner = x
+        elif conditions.fork:
+            skips = [jnp.concatenate([x, x])]
+        x, _, found = self.up_blocks[-1](inner, skips, time_embedding, last, conditions, slice(-1, None))
+        return x, features | found, inner
