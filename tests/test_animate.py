@@ -75,9 +75,9 @@ def record_poses(monkeypatch) -> list:
     poses = []
 
     class Recorder(Animator):
-        def __call__(self, reference, pose, *, num_frames, **options):
+        def frames(self, reference, pose, *, num_frames, **options):
             poses.append(pose)
-            return np.zeros((num_frames, 64, 64, 3), np.uint8)
+            return iter(np.zeros((num_frames, 64, 64, 3), np.uint8))
 
     monkeypatch.setattr("aa_jax.animate.Animator", Recorder)
     return poses

@@ -154,7 +154,7 @@ def test_decoding_in_chunks():
 
     for size in (1, 2, 5, 8):
         shapes.clear()
-        chunked = jnp.concatenate(in_chunks(decode, latents, size))
+        chunked = jnp.concatenate(list(in_chunks(decode, latents, size)))
         assert relative_error(chunked, vae.decode(latents)) < TOLERANCE
         assert len(shapes) == 1
 

@@ -77,12 +77,12 @@ def test_some_frames_at_a_time(network, guided):
 
 
 def test_fewer_frames_take_less_memory(network):
+    """Where the ResNet blocks' norms are not over all frames."""
     memory = []
     for layer_frames in (None, 1):
         run, state = evaluate(network, layer_frames, True, size=(32, 24))
         memory.append(run.lower(state).compile().memory_analysis().temp_size_in_bytes)
-    over_frames = network.frames_alone is False  # these have to see all frames in each ResNet block
-    assert memory[1] < (0.8 if over_frames else 0.5) * memory[0]
+    assert memory[1] < (0.5 if network.frames_alone else 1) * memory[0]
 
 
 def test_padding_stays_unseen(network):
