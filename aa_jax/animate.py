@@ -37,7 +37,7 @@ Group = argparse._ArgumentGroup
 
 
 def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
-    """Arguments for `PROGRAM_OPTIONS`, and for how the weights are loaded: dtype and attention."""
+    """Arguments for `PROGRAM_OPTIONS` but the last, and for how the weights are loaded: dtype and attention."""
     divisible = "divisible by what the model's VAE downscales by, 8 in Stable Diffusion's"
     video.add_argument("--height", type=int, metavar="PIXELS", help=divisible)
     video.add_argument("--width", type=int, metavar="PIXELS", help=divisible)
@@ -69,6 +69,10 @@ def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
         help="windows in the network at once, default all; fewer take less memory",
     )
     machine.add_argument("--frame-batch", type=int, default=4, metavar="N", help="frames in the VAE at once, default 4")
+
+
+def add_bucket_option(machine: Group) -> None:
+    """The argument for `bucket_frames`."""
     machine.add_argument(
         "--no-bucket-frames",
         dest="bucket_frames",
@@ -117,6 +121,7 @@ def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
     sampling = command.add_argument_group("sampling (defaults are the model's)")
     machine = command.add_argument_group("machine")
     add_program_options(video, sampling, machine)
+    add_bucket_option(machine)
     video.add_argument("--num-frames", type=int, metavar="N", help="default: all frames of the pose")
     video.add_argument("--fps", type=float, help=f"frames per second; default: the pose's, or {DEFAULT_FPS:g}")
     video.add_argument(

@@ -32,6 +32,7 @@ class Program:
     """A jitted function that keeps what it compiled, and says how long that took.
 
     Attributes:
+      function: the jitted function itself, for tracing it as a part of another.
       executables: what was compiled or loaded so far: one per set of shapes and static arguments.
       stored: what is compiled already and can be loaded, by the `name_of` its arguments.
       compiled: number of programs compiled so far.
@@ -39,7 +40,7 @@ class Program:
     """
 
     def __init__(self, function: Callable, *, static: tuple[str, ...] = ()):
-        self._function = jax.jit(function, static_argnames=static)
+        self.function = jax.jit(function, static_argnames=static)
         self._static = static
         self.executables: dict[Any, jax.stages.Compiled] = {}
         self.stored: dict[str, Callable[[], jax.stages.Compiled]] = {}
@@ -57,7 +58,7 @@ class Program:
             load = self.stored.get(name_of(key)) if self.stored else None
             if load is None:
                 self.compiled += 1
-            self.executables[key] = load() if load else self._function.lower(*args, **options, **static).compile()
+            self.executables[key] = load() if load else self.function.lower(*args, **options, **static).compile()
             self.compile_seconds += time.perf_counter() - start
         return self.executables[key]
 
