@@ -1,13 +1,19 @@
 """The notebooks, run from the first cell to the last in a kernel of their own, with a small model and few steps."""
 
 import base64
+import configparser
 import dataclasses
+import importlib.util
 import json
 import re
+import shutil
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 from aa_jax.bundled import BUNDLED
 from aa_jax.config import InferenceConfig
@@ -132,6 +138,36 @@ def test_they_are_kept_without_outputs(name):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
     assert (NOTEBOOKS / name).stat().st_size < 12_000
     assert notebook.cells[0].source.startswith("# ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("source", ["..", "git+https://host/owner/aa_jax"])
+@pytest.mark.parametrize("gpu", [None, "/usr/bin/nvidia-smi"])
+def test_it_installs_what_is_not_there(name, source, gpu, monkeypatch):
+    """From a clone's folder or an address, with extras that there are."""
+    commands = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: gpu)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(NOTEBOOKS)
+    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
+    (cell,) = [cell for cell in notebook.cells if cell.id == "install"]
+    exec(cell.source, {"SOURCE": source, "WORK": "work"})
+    clones = [command for command in commands if command[0] == "git"]
+    (pip,) = [command for command in commands if command[0] == sys.executable]
+    assert pip[1:4] == ["-m", "pip", "install"]
+    requirement = Requirement(pip[-1]) if "://" in pip[-1] else None
+    if name == "animate.ipynb" and "://" in source:
+        assert requirement.url == source and clones == []
+        extras = requirement.extras
+    else:
+        folder, _, rest = pip[-1].partition("[")
+        extras = set(rest.removesuffix("]").split(","))
+        assert ("://" in source) == (clones != []) and (clones or (NOTEBOOKS / folder / "setup.cfg").is_file())
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert extras <= set(setup["options.extras_require"]) and ("cuda13" in extras) == (gpu is not None)
 
 
 def test_the_default_is_the_bundled_model():
