@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
     "Models": {
         "info": Verb(module="aa_jax.info", summary="what a model folder or hub id holds, and whether it is whole"),
         "compile": Verb(module="aa_jax.compile", summary="programs compiled ahead of time, loaded in seconds"),
+        "export": Verb(module="aa_jax.export", summary="programs and weights that run without this package"),
         "convert": Verb(module="tools.convert_weights.__main__", summary="published PyTorch weights, and back"),
     },
     "Poses and data": {

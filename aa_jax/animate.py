@@ -40,7 +40,7 @@ Group = argparse._ArgumentGroup
 
 
 def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
-    """Arguments for `PROGRAM_OPTIONS`, and for how the weights are loaded: dtype, attention and where to."""
+    """Arguments for `PROGRAM_OPTIONS` but `bucket_frames`, and for how the weights are loaded: dtype and attention."""
     divisible = "divisible by what the model's VAE downscales by, 8 in Stable Diffusion's"
     video.add_argument("--height", type=int, metavar="PIXELS", help=divisible)
     video.add_argument("--width", type=int, metavar="PIXELS", help=divisible)
@@ -80,12 +80,17 @@ def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
         help="windows in the network at once, default 1; more may be faster at small sizes",
     )
     machine.add_argument("--frame-batch", type=int, default=4, metavar="N", help="frames in the VAE at once, default 4")
+
     machine.add_argument(
         "--layer-frames",
         type=int,
         metavar="N",
         help="frames of a window that a layer works on at once, default all; fewer take less memory",
     )
+
+
+def add_device_options(machine: Group) -> None:
+    """Arguments for the devices that run it, and for `bucket_frames`, which lets videos share programs."""
     machine.add_argument("--devices", type=int, default=1, metavar="N", help="that share each video, default 1")
     machine.add_argument(
         "--offload",
@@ -161,6 +166,7 @@ def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
     sampling = command.add_argument_group("sampling (defaults are the model's)")
     machine = command.add_argument_group("machine")
     add_program_options(video, sampling, machine)
+    add_device_options(machine)
     video.add_argument("--num-frames", type=int, metavar="N", help="default: all frames of the pose")
     video.add_argument("--fps", type=float, help=f"frames per second; default: the pose's, or {DEFAULT_FPS:g}")
     video.add_argument(

@@ -337,10 +337,15 @@ class Animator:
     @staticmethod
     def _noise(latents: np.ndarray | Array | None, rng: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "t h w c"]:
         if latents is None:
-            return np.asarray(jax.random.normal(jax.random.fold_in(rng, 0x0153), shape))
+            return np.asarray(draw_noise(rng, shape))
         if np.shape(latents) != shape:
             raise ValueError(
                 f"latents have shape {np.shape(latents)}, expected {shape}: frames, height and width "
                 "of the video's latents, channels"
             )
         return np.asarray(latents, np.float32)
+
+
+def draw_noise(rng: Array, shape: tuple[int, ...]) -> Float[Array, "t h w c"]:
+    """The initial noise of a seed's key."""
+    return jax.random.normal(jax.random.fold_in(rng, 0x0153), shape)

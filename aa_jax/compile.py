@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aa_jax import cli, compilation_cache
-from aa_jax.animate import add_program_options, loading_options, program_options
+from aa_jax.animate import add_device_options, add_program_options, loading_options, program_options
 from aa_jax.animator import Animator
 from aa_jax.atomic import new_folder
 from aa_jax.request import Request
@@ -34,6 +34,7 @@ def parser() -> cli.Parser:
     command.add_argument("--quiet", action="store_true", help="print errors only")
     same = command.add_argument_group("as will be given to aa_jax.animate (defaults are the model's)")
     add_program_options(same, same, same)
+    add_device_options(same)
     return command
 
 

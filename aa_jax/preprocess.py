@@ -1,7 +1,9 @@
 """From images and poses to the arrays that the networks take."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -21,6 +23,7 @@ from aa_jax.video import Video
 
 Pose = str | os.PathLike[str] | Keypoints | Video | UInt8[np.ndarray, "t h w 3"]
 ReferencePose = str | os.PathLike[str] | Keypoints
+Pixels = TypeVar("Pixels", bound=Any)
 
 
 def choose_mode(what: str, size: tuple[int, int], target: tuple[int, int], mode: ResizeMode | None) -> ResizeMode:
@@ -74,11 +77,21 @@ def clip_pixels(
 ) -> Float[np.ndarray, "1 size size 3"]:
     """The whole reference as CLIP takes it: a square of `size` pixels, normalised. `config.clip_resize` says how it
     becomes a square."""
+    return normalise_clip(clip_square(image, size, config, _pillow_bicubic))[None]
+
+
+def clip_square(image: Pixels, size: int, config: InferenceConfig, resize_bicubic: Callable[..., Pixels]) -> Pixels:
+    """The square, resized by `resize_bicubic(image, height, width)`; images are NumPy's or JAX's."""
     if config.clip_resize == "squash":
-        square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
-    else:
-        square = _shortest_edge_crop(_reflect_to_square(image) if config.clip_resize == "pad" else image, size)
-    return normalise_clip(square)[None]
+        return resize_bicubic(image, size, size)
+    if config.clip_resize == "pad":
+        image = _reflect_to_square(image)
+    # The shorter edge gets `size` and the centre is cut out, as transformers' `CLIPImageProcessor` does.
+    height, width = image.shape[:2]
+    short = min(height, width)
+    wide, high = int(size * width / short), int(size * height / short)
+    top, left = (high - size) // 2, (wide - size) // 2
+    return resize_bicubic(image, high, wide)[top : top + size, left : left + size]
 
 
 def normalise_clip(images: UInt8[np.ndarray, "*b s s 3"]) -> Float[np.ndarray, "*b s s 3"]:
@@ -182,18 +195,16 @@ def pose_pixels(frames: UInt8[Array, "t h w 3"], config: PoseGuiderConfig) -> Fl
     return unit if config.input_range == "unit" else 2 * unit - 1
 
 
-def _shortest_edge_crop(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """Resize the shorter edge to `size` and cut the centre out, as transformers' `CLIPImageProcessor` does."""
-    height, width = image.shape[:2]
-    short = min(height, width)
-    wide, high = int(size * width / short), int(size * height / short)
-    resized = np.asarray(Image.fromarray(image).resize((wide, high), Image.Resampling.BICUBIC))
-    top, left = (high - size) // 2, (wide - size) // 2
-    return resized[top : top + size, left : left + size]
+def _pillow_bicubic(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _reflect_to_square(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
+def _reflect_to_square(image: Pixels) -> Pixels:
     """Pad the shorter sides by reflection."""
     longest = max(image.shape[:2])
     missing = [longest - side for side in image.shape[:2]]
-    return np.pad(image, [*((total // 2, total - total // 2) for total in missing), (0, 0)], mode="reflect")
+    rows, columns = (
+        np.pad(np.arange(side), (total // 2, total - total // 2), mode="reflect")
+        for side, total in zip(image.shape[:2], missing, strict=True)
+    )
+    return image[rows][:, columns]

@@ -38,6 +38,7 @@ class Program:
     On several devices, all arguments and results are on each of them, and the work is cut as `models.layout` says.
 
     Attributes:
+      function: the jitted function itself, for tracing it as a part of another.
       executables: what was compiled or loaded so far: one per set of shapes and static arguments.
       stored: what is compiled already and can be loaded, by the `name_of` its arguments.
       compiled: number of programs compiled so far.
@@ -45,7 +46,7 @@ class Program:
     """
 
     def __init__(self, function: Callable, devices: Sequence[jax.Device] = (), *, static: tuple[str, ...] = ()):
-        self._function = jax.jit(function, static_argnames=static, out_shardings=P() if len(devices) > 1 else None)
+        self.function = jax.jit(function, static_argnames=static, out_shardings=P() if len(devices) > 1 else None)
         self._static = (*static, "cut")
         self._devices = devices
         self.executables: dict[Any, jax.stages.Compiled] = {}
@@ -72,12 +73,12 @@ class Program:
     def _compile(self, args: Any, options: dict[str, Any], static: dict[str, Any]) -> jax.stages.Compiled:
         cut = static.pop("cut", FRAME)
         if len(self._devices) < 2:
-            return self._function.lower(*args, **options, **static).compile()
+            return self.function.lower(*args, **options, **static).compile()
         mesh = Mesh(np.asarray(self._devices), (cut,))
         laid = functools.partial(jax.ShapeDtypeStruct, sharding=NamedSharding(mesh, P()))
         args, options = jax.tree.map(lambda leaf: laid(jnp.shape(leaf), jnp.result_type(leaf)), (args, options))
         with jax.set_mesh(mesh):
-            return self._function.lower(*args, **options, **static).compile()
+            return self.function.lower(*args, **options, **static).compile()
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         traced = {name: value for name, value in options.items() if name not in self._static}

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from aa_jax.models.config import ATTENTION_IMPLEMENTATIONS, require
+from aa_jax.models.platform import platform
 from aa_jax.models.precision import sum_dtype
 
 CPU_STEP_BYTES = 4 << 20
@@ -81,7 +82,7 @@ def temporal_attention(
     if num_frames is not None:
         scores = jnp.where(jnp.arange(frames) < num_frames, scores, -jnp.inf)
     weights = jax.nn.softmax(scores, axis=-1)
-    if jax.default_backend() != "cpu" or frames > UNROLLED_FRAMES:
+    if platform() != "cpu" or frames > UNROLLED_FRAMES:
         return jnp.einsum("bnhts,bsnhd->btnhd", weights.astype(value.dtype), value)
     # On a CPU the thousands of products of (t, t) with (t, d) matrices cost more to start than to compute. The barrier
     # keeps the weights' transposition out of the sum, which reads each weight d times.
@@ -105,6 +106,8 @@ def _append_tokens(
 def _cudnn_obstacle(dtype: DTypeLike, channels: int) -> str | None:
     """Why cuDNN's fused attention cannot run on the default device, or None if it can."""
     device = jax.devices()[0]
+    if platform() != jax.default_backend():
+        return f"the program is for another platform, {platform()}"
     major = str(getattr(device, "compute_capability", "")).partition(".")[0]
     if not major.isdigit() or int(major) < 8:
         return f"the device is {device.device_kind}, expected an NVIDIA GPU of compute capability 8.0 or more"
@@ -129,7 +132,7 @@ def _chunked(query: Array, key: Array, value: Array) -> Array:
     queries of all rows and heads, so that these two axes can be sharded.
     """
     (rows, queries, heads, _), tokens = query.shape, key.shape[1]
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         row_step = _step(rows, heads * queries * tokens, CPU_STEP_BYTES)
         head_step = _step(heads, queries * tokens, CPU_STEP_BYTES)
         query_step = _step(queries, tokens, CPU_STEP_BYTES // 2)

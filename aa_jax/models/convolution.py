@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from aa_jax.models.platform import platform
+
 NARROWEST = 128
 """Channels from which the products pay for the sums around them, and for the longer compilation."""
 FEWEST_PIXELS = 257
@@ -32,7 +34,7 @@ def conv_general_dilated(
 ) -> Float[Array, "b h2 w2 d"]:
     """`jax.lax.conv_general_dilated` as `nnx.Conv` calls it, channels last."""
     size, channels = kernel.shape[:2], min(kernel.shape[2:])
-    plain = jax.default_backend() != "cpu" or x.dtype != jnp.float32 or tuple(strides) != (1, 1)
+    plain = platform() != "cpu" or x.dtype != jnp.float32 or tuple(strides) != (1, 1)
     if not plain and size == (1, 1):
         return x @ kernel[0, 0]
     if plain or size != (3, 3) or tuple(map(tuple, padding)) != ((1, 1), (1, 1)) or channels < NARROWEST:
