@@ -35,6 +35,7 @@ from aa_jax.evaluation.results import Results, gather
 from aa_jax.evaluation.score import score_all
 from aa_jax.evaluation.suite import build_suite
 from aa_jax.pose.retarget import METHODS
+from aa_jax.request import MODES
 
 T = TypeVar("T")
 PREDICTED, CLIPS, SCORES, REPORT = "predicted", "clips", "scores.json", "report.html"
@@ -80,6 +81,7 @@ def parser() -> cli.Parser:
     model = command.add_argument_group("with --model or --baseline (defaults are the model's)")
     model.add_argument("--num-inference-steps", type=int, metavar="N")
     model.add_argument("--guidance-scale", type=float, metavar="S")
+    model.add_argument("--mode", choices=MODES, default="exact", help="see aa_jax.animate, default exact")
     model.add_argument("--seed", type=int, default=42, help="default 42")
     model.add_argument("--dtype", choices=DTYPES, default="float32", help="default float32")
     model.add_argument("--retarget", choices=METHODS, default="none", help="default none")
@@ -152,6 +154,7 @@ def _generation(args: argparse.Namespace) -> Generation | None:
         seed=args.seed,
         num_inference_steps=args.num_inference_steps,
         guidance_scale=args.guidance_scale,
+        mode=args.mode,
         dtype=args.dtype,
         retarget=args.retarget,
     )

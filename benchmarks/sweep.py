@@ -1,9 +1,9 @@
-"""What guidance and the number of steps are worth: a model on held-out characters, once for every value.
+"""What guidance, the number of steps and the modes are worth: a model on held-out characters, once for every value.
 
     python -m benchmarks.sweep --model runs/characters_bundled/stage2/model --output runs/sweep
-        [--guidance-scales 1 1.4 2 3.5] [--steps 1 2 4 8 20] [--num-clips 32]
+        [--guidance-scales 1 1.4 2 3.5] [--steps 1 2 4 8 20] [--modes exact fast turbo] [--num-clips 32]
 
-Guidance is swept at the model's own number of steps, and steps at its own guidance. Each value is a run of
+Each is swept with all else the model's own. Each value is a run of
 `aa_jax.evaluate` in a folder of its own, so that the same command goes on where it was interrupted. `--output` gets
 table.md and table.json.
 """  # fmt: skip
@@ -12,21 +12,22 @@ import argparse
 from pathlib import Path
 
 from aa_jax.evaluation.protocols import PROTOCOLS, Metric
+from aa_jax.request import MODES
 from benchmarks.modules import call
 from benchmarks.table import Row, legend, load_results, markdown, merged, write
 
 METRICS: tuple[Metric, ...] = (
     "psnr", "foreground_psnr", "background_psnr", "ssim", "emblem_bits", "pose", "warping_error", "flicker",
 )  # fmt: skip
-SWEPT = {"guidance": "guidance-scale", "steps": "num-inference-steps"}
+SWEPT = {"guidance": "guidance-scale", "steps": "num-inference-steps", "mode": "mode"}
 
 
-def row(args: argparse.Namespace, what: str, value: float) -> Row:
+def row(args: argparse.Namespace, what: str, value: str) -> Row:
     """One value's evaluation."""
-    folder = args.output / what / f"{value:g}"
+    folder = args.output / what / value
     call(
         "aa_jax.evaluate", "--protocol", args.protocol, "--model", args.model, "--num-clips", args.num_clips,
-        "--metrics", *METRICS, "--output", folder, "--quiet", f"--{SWEPT[what]}", f"{value:g}",
+        "--metrics", *METRICS, "--output", folder, "--quiet", f"--{SWEPT[what]}", value,
     )  # fmt: skip
     return merged([load_results(folder)], METRICS)
 
@@ -39,13 +40,14 @@ def main() -> None:
     parser.add_argument("--protocol", choices=synthetic, default="characters-small")
     parser.add_argument("--guidance-scales", type=float, nargs="*", default=[1, 1.4, 2, 3.5], metavar="S")
     parser.add_argument("--steps", type=int, nargs="*", default=[1, 2, 4, 8, 20], metavar="N")
+    parser.add_argument("--modes", choices=MODES, nargs="*", default=[*MODES])
     parser.add_argument("--num-clips", type=int, default=32)
     args = parser.parse_args()
-    values = {"guidance": args.guidance_scales, "steps": args.steps}
-    tables = {
-        what: {f"{what} {value:g}": row(args, what, value) for value in each} for what, each in values.items() if each
-    }
-    sections = [f"## {what}\n\n{markdown(table, METRICS)}" for what, table in tables.items()]
+    values = {
+        "guidance": [f"{scale:g}" for scale in args.guidance_scales], "steps": map(str, args.steps), "mode": args.modes,
+    }  # fmt: skip
+    tables = {what: {f"{what} {value}": row(args, what, value) for value in each} for what, each in values.items()}
+    sections = [f"## {what}\n\n{markdown(table, METRICS)}" for what, table in tables.items() if table]
     text = "\n".join([legend(METRICS, {}, args.num_clips), *sections])
     write(args.output, text, {"model": args.model, "num_clips": args.num_clips, "sweeps": tables})
 

@@ -20,6 +20,7 @@ from aa_jax.evaluation.footage import ClipFootage, FileFootage, folder_of_images
 from aa_jax.evaluation.pairs import fit
 from aa_jax.evaluation.protocols import Protocol
 from aa_jax.pose.retarget import RetargetMethod
+from aa_jax.request import Mode
 from aa_jax.video import DEFAULT_FPS, write_video
 from aa_jax.weights import load_manifest, resolve
 
@@ -36,7 +37,7 @@ class Generation:
       model: model folder or hub id; None for a baseline that needs none.
       baseline: what is made in place of the model's animations; None for these.
       seed: of each clip's noise.
-      num_inference_steps, guidance_scale: see `Animator`.
+      num_inference_steps, guidance_scale, mode: see `Animator`.
       dtype: of weights and computation.
       retarget: the driving keypoints are given the reference's size and build, see `Animator`.
 
@@ -49,6 +50,7 @@ class Generation:
     seed: int = 42
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    mode: Mode = "exact"
     dtype: str = "float32"
     retarget: RetargetMethod = "none"
 
@@ -157,6 +159,7 @@ def _animate(
         width=size[1],
         num_inference_steps=generation.num_inference_steps,
         guidance_scale=generation.guidance_scale,
+        mode=generation.mode,
         seed=generation.seed,
         resize=protocol.fit,
         retarget=generation.retarget,

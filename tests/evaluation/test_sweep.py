@@ -31,15 +31,20 @@ def test_every_value_is_a_row(model, recorder, tmp_path, capsys, monkeypatch):
         "--steps",
         1,
         3,
+        "--modes",
+        "turbo",
     ]
     monkeypatch.setattr("sys.argv", list(map(str, words)))
     sweep.main()
-    found = [(options["guidance_scale"], options["num_inference_steps"]) for *_, options in recorder.calls]
-    assert found == [(1.5, None)] * 2 + [(None, 1)] * 2 + [(None, 3)] * 2
+    found = [
+        (options["guidance_scale"], options["num_inference_steps"], options["mode"]) for *_, options in recorder.calls
+    ]
+    values = [(1.5, None, "exact"), (None, 1, "exact"), (None, 3, "exact"), (None, None, "turbo")]
+    assert found == [value for value in values for _ in range(2)]
     text, facts = (tmp_path / "table.md").read_text(), json.loads((tmp_path / "table.json").read_text())
     assert capsys.readouterr().out.endswith(text)
     assert [line.split(" | ")[0] for line in text.splitlines() if "[" in line and line.startswith("|")] == [
-        "| guidance 1.5", "| steps 1", "| steps 3",
+        "| guidance 1.5", "| steps 1", "| steps 3", "| mode turbo",
     ]  # fmt: skip
     assert facts["num_clips"] == 2 and facts["model"] == str(model)
 
