@@ -23,7 +23,7 @@ from aa_jax.memory import MemoryPlan
 from aa_jax.models.config import Policy
 from aa_jax.pose.retarget import RetargetMethod
 from aa_jax.preprocess import Pose, ReferencePose
-from aa_jax.programs import Programs, Weights, everywhere
+from aa_jax.programs import Programs, Weights, on_all
 from aa_jax.request import Mode, Request
 from aa_jax.run import Run
 from aa_jax.weights import load_config, load_network, resolve, save_pretrained
@@ -61,7 +61,7 @@ class Animator:
         self.offload = offload
         weights: Weights = {name: state for name, (_, state) in split.items()}
         devices = devices or ()
-        self.weights = jax.device_get(weights) if offload else jax.device_put(weights, everywhere(devices))
+        self.weights = jax.device_get(weights) if offload else on_all(weights, devices)
         self._graphs = {name: graph for name, (graph, _) in split.items()}
         self.programs = Programs(config, self._graphs, devices)
 

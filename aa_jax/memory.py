@@ -141,7 +141,8 @@ def _temporaries(program: jax.stages.Compiled) -> int:
 
 def limit(devices: Sequence[jax.Device]) -> int | None:
     """Bytes that JAX may use of the smallest of these devices; None where it does not say, as on CPUs."""
-    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
+    here = [device for device in devices if device.process_index == jax.process_index()]
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in here]
     return min((found for found in limits if found), default=None)
 
 

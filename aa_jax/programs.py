@@ -24,12 +24,13 @@ from aa_jax.diffusion.sample import STATIC_ARGNAMES, Steps, advance, sample
 from aa_jax.diffusion.samplers import Sampler
 from aa_jax.diffusion.windows import WindowPlan
 from aa_jax.models.config import needed
-from aa_jax.models.layout import FRAME, WINDOW, lay
+from aa_jax.models.layout import FRAME, HALF, WINDOW, lay
 from aa_jax.models.transformer import Conditions
 from aa_jax.preprocess import pose_pixels
 
 Weights = dict[str, nnx.State]
 Result = TypeVar("Result", Array, np.ndarray)
+T = TypeVar("T")
 
 
 class Program:
@@ -56,8 +57,8 @@ class Program:
 
     def compile(self, *args: Any, **options: Any) -> jax.stages.Compiled:
         """The executable for these arguments, to be called with those of them that are not static. Of arrays, shape and
-        dtype are enough (`jax.ShapeDtypeStruct`). Another option, "cut", says along which axis of clips several devices
-        share the work, by default along frames."""
+        dtype are enough (`jax.ShapeDtypeStruct`). Another option, "cut", says how several devices share the work, by
+        the axes of their mesh (`models.layout`), by default along frames."""
         static = {name: options.pop(name) for name in self._static if name in options}
         leaves, tree = jax.tree.flatten((args, options))
         key = (tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves), tuple(static.items()))
@@ -71,10 +72,10 @@ class Program:
         return self.executables[key]
 
     def _compile(self, args: Any, options: dict[str, Any], static: dict[str, Any]) -> jax.stages.Compiled:
-        cut = static.pop("cut", FRAME)
+        cut = static.pop("cut", (FRAME,))
         if len(self._devices) < 2:
             return self.function.lower(*args, **options, **static).compile()
-        mesh = Mesh(np.asarray(self._devices), (cut,))
+        mesh = Mesh(np.reshape(self._devices, (2, -1) if HALF in cut else -1), cut)
         laid = functools.partial(jax.ShapeDtypeStruct, sharding=NamedSharding(mesh, P()))
         args, options = jax.tree.map(lambda leaf: laid(jnp.shape(leaf), jnp.result_type(leaf)), (args, options))
         with jax.set_mesh(mesh):
@@ -90,9 +91,21 @@ def name_of(key: Any) -> str:
     return hashlib.sha256(repr(key).encode()).hexdigest()
 
 
-def everywhere(devices: Sequence[jax.Device]) -> NamedSharding | None:
-    """The same on all of several devices; None for one, the default."""
-    return NamedSharding(Mesh(np.asarray(devices), (FRAME,)), P()) if len(devices) > 1 else None
+def on_all(tree: T, devices: Sequence[jax.Device]) -> T:
+    """Arrays on each of several devices, whichever processes have them, or on the default one."""
+    if len(devices) < 2:
+        return jax.device_put(tree)
+    sharding = NamedSharding(Mesh(np.asarray(devices), (FRAME,)), P())
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put(leaf: Any) -> Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
+        content = np.asarray(leaf)
+        return jax.make_array_from_callback(content.shape, sharding, content.__getitem__)
+
+    return jax.tree.map(put, tree)
 
 
 class Programs:

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from aa_jax.diffusion.sample import advance_by_windows
 from aa_jax.memory import DECODING_NETWORKS, DENOISING_NETWORKS, REFERENCE_NETWORKS, MemoryPlan, fit, limit, plan_memory
-from aa_jax.models.layout import FRAME, WINDOW
+from aa_jax.models.layout import FRAME, HALF, WINDOW
 from aa_jax.models.transformer import Conditions
-from aa_jax.programs import Programs, Weights, everywhere, in_chunks
+from aa_jax.programs import Programs, Weights, in_chunks, on_all
 from aa_jax.request import Denoising, Request
 
 
@@ -90,6 +90,7 @@ class Run:
                 jax.random.key(0),
                 sampler=request.sampler,
                 layer_frames=request.layer_frames,
+                cut=self._cut(1, guidance is not None),
             )
         else:
             latents = array((number, *request.latents(length)))
@@ -135,8 +136,9 @@ class Run:
         conditions = self.programs.encode_reference(weights, pixels, clip_pixels, guided=guidance is not None)
         weights = self._on_device(*DENOISING_NETWORKS)
         drawn, noise = (_lengthen(x, self.denoising.num_frames) for x in (drawn, noise))
-        start, rng = jax.device_put((noise, rng), everywhere(self.programs.devices))
-        state = request.sampler.initialize(start, steps.tables)
+        start: tuple[Any, Array] = on_all((noise, rng), self.programs.devices)
+        latents, rng = start
+        state = request.sampler.initialize(latents, steps.tables)
         report(0, state)
         if self._in_one_program:
             poses = self.programs.pose_features(weights, drawn, request.frame_batch)
@@ -153,6 +155,7 @@ class Run:
                     rng,
                     sampler=request.sampler,
                     layer_frames=request.layer_frames,
+                    cut=self._cut(1, guidance is not None),
                 )
                 report(stop, state)
         else:
@@ -223,19 +226,23 @@ class Run:
             "guided": guided,
             "layer_frames": request.layer_frames,
             "reuse": request.reuse > 1,
-            "cut": self._cut(windows),
+            "cut": self._cut(windows, guided),
         }
 
-    def _cut(self, windows: int) -> str:
-        """Along which axis several devices share some windows: each has whole ones, where they can be dealt out."""
-        return FRAME if windows % max(len(self.programs.devices), 1) else WINDOW
+    def _cut(self, windows: int, guided: bool) -> tuple[str, ...]:
+        """How several devices share some windows: the halves of guidance, then whole windows, where they can be dealt
+        out, else their frames."""
+        devices = max(len(self.programs.devices), 1)
+        halves = guided and devices % 2 == 0
+        axis = FRAME if windows % (devices // 2 if halves else devices) else WINDOW
+        return (HALF, axis) if halves else (axis,)
 
     def _on_device(self, *networks: str) -> Weights:
         """The weights, of which those networks' are on the device."""
         if not self.offload:
             return self.weights
         used = {name: self.weights[name] for name in networks if name in self.weights}
-        return self.weights | jax.device_put(used, everywhere(self.programs.devices))
+        return self.weights | on_all(used, self.programs.devices)
 
 
 def _span(first: int, stop: int) -> Int[np.ndarray, "2"]:

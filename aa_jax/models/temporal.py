@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from aa_jax.models.attention import temporal_attention
 from aa_jax.models.config import MotionConfig, Policy
 from aa_jax.models.layers import FeedForward, GroupNorm, LayerNorm, linear, zeros_init
-from aa_jax.models.layout import FRAME, WINDOW, lay
+from aa_jax.models.layout import FRAME, ROWS, lay
 from aa_jax.models.parts import in_parts
 
 
@@ -101,11 +101,11 @@ class TemporalTransformer(nnx.Module):
         tokens = in_parts(lambda x: self.proj_in(self.norm(x)), x, axis=1, size=layer_frames)
         tokens = in_parts(
             lambda tokens: self.proj_out(self.transformer_blocks[0](tokens, num_frames)),
-            lay(rearrange(tokens, "b t h w c -> b t (h w) c"), WINDOW, None, FRAME),
+            lay(lay(rearrange(tokens, "b t h w c -> b t (h w) c"), ROWS, FRAME), ROWS, None, FRAME),
             axis=2,
             size=None if layer_frames is None else math.ceil(h * w * layer_frames / t),
         )
-        return x + rearrange(lay(tokens, WINDOW, FRAME), "b t (h w) c -> b t h w c", h=h, w=w)
+        return x + rearrange(lay(tokens, ROWS, FRAME), "b t (h w) c -> b t h w c", h=h, w=w)
 
 
 class MotionModule(nnx.Module):

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from aa_jax.models.attention import dot_product_attention
 from aa_jax.models.config import Policy, UNetConfig, require
 from aa_jax.models.layers import FeedForward, GroupNorm, LayerNorm, conv, linear
+from aa_jax.models.layout import FRAME, HALF, ROWS, WINDOW, lay
 
 SPLIT, JOIN = "b n (heads d) -> b n heads d", "b n heads d -> b n (heads d)"
 KeysValues = tuple[Float[Array, "r k c"], Float[Array, "r k c"]]
@@ -27,6 +28,15 @@ KeysValues = tuple[Float[Array, "r k c"], Float[Array, "r k c"]]
 def share_rows(x: Array, rows: int) -> Array:
     """Repeat the rows of a condition so that consecutive rows of the sample share one."""
     return x if x.shape[0] in (1, rows) else jnp.repeat(x, rows // x.shape[0], axis=0)
+
+
+def both_halves(x: Float[Array, "b t h w c"]) -> Float[Array, "2*b t h w c"]:
+    """What the two halves of guidance share, for each of them."""
+    return lay(
+        rearrange(lay(jnp.broadcast_to(x, (2, *x.shape)), HALF, WINDOW, FRAME), "half b ... -> (half b) ..."),
+        ROWS,
+        FRAME,
+    )
 
 
 class Attention(nnx.Module):
@@ -200,11 +210,12 @@ class Transformer2DModel(nnx.Module):
     ) -> tuple[Float[Array, "b t h w c"], Float[Array, "bt n c"]]:
         """The site's result, and its feature: the normed tokens before self-attention, `(b * t, h * w, c)`."""
         _, t, h, w, _ = x.shape
-        tokens = rearrange(self.proj_in(self.norm(x)), "b t h w c -> (b t) (h w) c")
+        inner = self.proj_in(self.norm(x))
         if site == conditions.fork:
-            x, tokens = (jnp.concatenate([half, half]) for half in (x, tokens))
-        tokens, feature = self.transformer_blocks[0](tokens, site, conditions)
-        out = rearrange(tokens, "(b t) (h w) c -> b t h w c", t=t, h=h, w=w)
+            x, inner = map(both_halves, (x, inner))
+        tokens = rearrange(inner, "b t h w c -> (b t) (h w) c")
+        tokens, feature = self.transformer_blocks[0](lay(tokens, (*ROWS, FRAME)), site, conditions)
+        out = lay(rearrange(lay(tokens, (*ROWS, FRAME)), "(b t) (h w) c -> b t h w c", t=t, h=h, w=w), ROWS, FRAME)
         return x + self.proj_out(out), feature
 
     def condition_context(self, context: Float[Array, "r k d"]) -> Float[Array, "r 1 c"] | KeysValues:

@@ -11,11 +11,10 @@ from jaxtyping import Array, Float, Num
 
 from aa_jax.models.config import Policy, Remat, UNetConfig
 from aa_jax.models.layers import Downsample, TimestepEmbedding, Upsample, conv
-from aa_jax.models.layout import FRAME, WINDOW, lay
 from aa_jax.models.parts import in_parts
 from aa_jax.models.resnet import ResnetBlock2D
 from aa_jax.models.temporal import MotionModule
-from aa_jax.models.transformer import Conditions, Transformer2DModel
+from aa_jax.models.transformer import Conditions, Transformer2DModel, both_halves
 
 T = TypeVar("T")
 Features = dict[str, Float[Array, "r k c"]]
@@ -103,7 +102,6 @@ class UNetBlock(nnx.Module):
                 x, feature = self.attentions[index](x, site, conditions)
                 return x, {site: feature}
 
-            inputs = tuple(lay(x, WINDOW, FRAME) for x in inputs)
             x, features = frame_by_frame(spatial, *inputs, size=conditions.layer_frames if self.frames_alone else None)
             if self.has_motion:
                 x = self.motion_modules[index](x, conditions.num_frames, conditions.layer_frames)
@@ -185,7 +183,7 @@ class MidBlock(nnx.Module):
                 x, feature = self.attentions[0](self.resnets[0](x, time_embedding), site, conditions)
                 return x, {site: feature}
 
-            x, features = frame_by_frame(spatial, lay(x, WINDOW, FRAME), size=size)
+            x, features = frame_by_frame(spatial, x, size=size)
             if self.has_motion:
                 x = self.motion_modules[0](x, conditions.num_frames, conditions.layer_frames)
             return in_parts(lambda x: self.resnets[1](x, time_embedding), x, axis=1, size=size), features
@@ -306,7 +304,7 @@ class UNetEncoder(nnx.Module):
             skips += found_skips
             features |= found
         if conditions.fork:
-            skips = [skip if len(skip) == len(x) else jnp.concatenate([skip, skip]) for skip in skips]
+            skips = [skip if len(skip) == len(x) else both_halves(skip) for skip in skips]
         x, found = self.mid_block(x, time_embedding, "mid_block", conditions)
         return x, skips, features | found
 
@@ -374,6 +372,6 @@ class UNet(UNetEncoder):
             features |= found
             inner = x
         elif conditions.fork:
-            skips = [jnp.concatenate([x, x])]
+            skips = [both_halves(x)]
         x, _, found = self.up_blocks[-1](inner, skips, time_embedding, last, conditions, slice(-1, None))
         return x, features | found, inner
