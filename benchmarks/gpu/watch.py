@@ -3,12 +3,12 @@
 import collections
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from aa_jax.animator import Animator
-from aa_jax.programs import Program
 from aa_jax.training.flops import count_flops
 
 MEMORY = ("argument_size_in_bytes", "output_size_in_bytes", "alias_size_in_bytes", "temp_size_in_bytes")
@@ -42,24 +42,23 @@ class Watch:
         compiled = compile_program(*args, **options)
         self._arguments[name] = jax.tree.map(_shape, (args, options))
 
-        def call(*args: Any, **options: Any) -> Any:
-            self.calls[name] += 1
-            start = time.perf_counter()
-            result = compiled(*args, **options)
-            if self.waiting:
-                jax.block_until_ready(result)
-            self.seconds[name] += time.perf_counter() - start
-            return result
+        return _Watched(compiled, functools.partial(self._call, name, compiled))
 
-        call.out_info = compiled.out_info  # type: ignore[attr-defined]
-        return call
+    def _call(self, name: str, compiled: jax.stages.Compiled, *args: Any, **options: Any) -> Any:
+        self.calls[name] += 1
+        start = time.perf_counter()
+        result = compiled(*args, **options)
+        if self.waiting:
+            jax.block_until_ready(result)
+        self.seconds[name] += time.perf_counter() - start
+        return result
 
     def flops(self, steps: int) -> dict[str, float]:
         """Operations of the calls so far, by program; what runs step by step is counted as a loop of one step."""
         found = {}
         for name, calls in self.calls.items():
             args, options = self._arguments[name]
-            traced = _function(self._programs[name]).trace(*args, **options)
+            traced = self._programs[name].function.trace(*args, **{n: v for n, v in options.items() if n != "cut"})
             found[name] = count_flops(traced.jaxpr) * calls * (steps if name == "advance" else 1)
         return found
 
@@ -78,9 +77,18 @@ class Watch:
         return {name: program.compile_seconds for name, program in self._programs.items() if program.compile_seconds}
 
 
-def _function(program: Program) -> Any:
-    """What it compiles."""
-    return program._function
+class _Watched:
+    """A compiled program that is called through something else."""
+
+    def __init__(self, compiled: jax.stages.Compiled, call: Callable[..., Any]):
+        self._compiled = compiled
+        self._call = call
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._call(*args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compiled, name)
 
 
 def _shape(leaf: Any) -> Any:
