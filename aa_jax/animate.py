@@ -80,7 +80,6 @@ def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
         help="windows in the network at once, default 1; more may be faster at small sizes",
     )
     machine.add_argument("--frame-batch", type=int, default=4, metavar="N", help="frames in the VAE at once, default 4")
-
     machine.add_argument(
         "--layer-frames",
         type=int,
@@ -284,10 +283,9 @@ def animate(args: argparse.Namespace) -> None:
     said = f"{config.family}, {millions:.0f} million parameters, {args.dtype}, read in {_since(start)}"
     say(f"model    {args.model}: {said}")
     say(f"video    {frames} frames, {width}x{height}, {inputs.fps:g} per second")
+    start = time.perf_counter()
     if args.memory_budget is not None:
         say(f"memory   {animator.plan(frames, memory_budget=args.memory_budget, **program_options(args))}")
-
-    start = time.perf_counter()
     with cli.Bar("denoise", "step", quiet=args.quiet) as bar:
         made = make_frames(animator, inputs, args, bar)
     write_video(args.output, made, inputs.fps)

@@ -1,5 +1,6 @@
 """The public object: a reference image and a pose sequence in, a video out."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +100,8 @@ class Animator:
             raise ValueError(f"dtype is {dtype.name}, expected one of {', '.join(DTYPES)}")
         policy = Policy(dtype=dtype, attention=attention)
         names = config.networks if not config.lacking else ()  # of a part of a system, none is loaded in vain
-        networks = {name: load_network(folder, name, dtype=dtype, policy=policy) for name in names}
+        with jax.default_device(jax.devices("cpu")[0]) if offload else contextlib.nullcontext():
+            networks = {name: load_network(folder, name, dtype=dtype, policy=policy) for name in names}
         return cls(config, networks, offload=offload, devices=devices)
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None) -> None:

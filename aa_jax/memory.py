@@ -111,7 +111,7 @@ def fit(request: Request, window_length: int, budget: int, plan: Callable[[Reque
     if not fewer or (least := plan(fewer[smallest])).total > budget:
         least = least if fewer else plan(request)
         raise ValueError(
-            f"memory_budget is {in_units(budget)}, but the smallest that works is {in_units(least.total)}: {least}. "
+            f"memory_budget is {in_units(budget)}, but the smallest that works is {least}. "
             "Choose that, a smaller size, shorter windows, dtype bfloat16, or offload"
         )
     while largest < smallest:

@@ -1,14 +1,17 @@
 """The plan of an animation's memory is that of its programs, a budget is kept to, and what it costs is no result."""
 
 import itertools
+import re
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from aa_jax import animate, memory
 from aa_jax.animator import Animator
 from aa_jax.memory import in_units, parse_size
+from aa_jax.video import write_video
 from tests.golden_tools import relative_error
 from tests.small_models import write_small_stack
 
@@ -127,3 +130,16 @@ def test_the_command(folder, capsys, tmp_path):
     with pytest.raises(SystemExit, match="2"):
         command.parse_args(["--model", "m", "--reference", "r", "--pose", "p", "--output", "o", "--memory-budget", "x"])
     assert "'x' is no size of memory" in capsys.readouterr().err
+
+
+def test_the_command_tells_the_plan(folder, capsys, tmp_path):
+    """And the time of the run is without that of the plan's compiling."""
+    reference, drawn = scene(2, 52, 44)
+    Image.fromarray(reference).save(tmp_path / "reference.png")
+    write_video(tmp_path / "pose", drawn, 8)
+    files = {"model": folder, "reference": "reference.png", "pose": "pose", "output": "out.mp4"}
+    words = [f"--{name}={tmp_path / file}" for name, file in files.items()]
+    assert animate.main([*words, "--memory-budget=1GiB"]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert re.match(r"\d+\.\d\d MiB \(weights .* MiB; most in .*\), layers with all frames at a time", said["memory"])
+    assert float(said["run"].split()[0]) > 0
