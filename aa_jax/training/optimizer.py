@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import optax
-from optax.contrib import MuonDimensionNumbers, muon
+from jax.sharding import Mesh
 
 from aa_jax.training.config import OptimizerConfig
+from aa_jax.training.muon import scale_by_muon
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -23,10 +24,11 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, after], [config.warmup_steps])
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, steps: int, mesh: Mesh | None = None) -> optax.GradientTransformation:
     """Gradient clipping, then AdamW (arXiv 1711.05101), Adafactor (arXiv 1804.04235) without momentum, or Muon (arXiv
     2502.16982), at absolute learning rates; weight decay is decoupled in all. Muon's updates are scaled to be as large
-    as AdamW's, which, with Nesterov's momentum, takes care of what is no matrix."""
+    as AdamW's, which, with Nesterov's momentum, takes care of what is no matrix; the devices of `mesh` share its
+    work."""
     rate = learning_rate(config, steps)
     if config.name == "adamw":
         update = optax.adamw(
@@ -38,17 +40,20 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             mu_dtype=config.moment_dtype,
         )
     elif config.name == "muon":
-        update = muon(
-            rate,
-            beta=config.b1,
-            adam_b1=config.b1,
-            adam_b2=config.b2,
-            weight_decay=config.weight_decay,
-            adam_weight_decay=config.weight_decay,
-            mu_dtype=config.moment_dtype,
-            muon_weight_dimension_numbers=_matrices,
-            consistent_rms=0.2,
+        matrices = optax.chain(
+            scale_by_muon(config.b1, dtype=config.moment_dtype, mesh=mesh),
+            optax.add_decayed_weights(config.weight_decay),
+            optax.scale_by_learning_rate(rate),
         )
+        others = optax.nadamw(
+            rate,
+            b1=config.b1,
+            b2=config.b2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            mu_dtype=config.moment_dtype,
+        )
+        update = optax.partition({"matrices": matrices, "others": others}, _kinds)
     else:
         # Not `optax.adafactor`, whose weight decay is not multiplied by the learning rate.
         update = optax.chain(
@@ -61,11 +66,8 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(clip, update)
 
 
-def _matrices(params: Mapping[str, Any]) -> dict[str, MuonDimensionNumbers | None]:
-    """Kernels as matrices from inputs, of convolutions those of the whole window, to outputs; None for all else."""
+def _kinds(params: Mapping[str, Any]) -> dict[str, str]:
+    """Kernels are matrices."""
     return {
-        key: MuonDimensionNumbers(reduction_axis=tuple(range(value.ndim - 1)), output_axis=value.ndim - 1)
-        if getattr(value, "ndim", 0) >= 2 and ".kernel" in f".{key}"  # optax hides others behind a mark
-        else None
-        for key, value in params.items()
+        key: "matrices" if value.ndim >= 2 and ".kernel" in f".{key}" else "others" for key, value in params.items()
     }

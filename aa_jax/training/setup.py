@@ -137,7 +137,7 @@ def set_up(config: TrainConfig, mesh: Mesh, batch: Sample) -> Setup:
         shapes, trained = shapes | changes, set(changes)
     require(bool(trained), f"trains is {config.trains}, which influences nothing")
 
-    optimizer = make_optimizer(config.optimizer, config.steps)
+    optimizer = make_optimizer(config.optimizer, config.steps, mesh)
     abstract = _abstract_state(config, shapes, trained, optimizer, mesh)
     step = _trace(_step(config, networks, optimizer), abstract, batches, mesh)
     step_flops = count_flops(step.jaxpr)

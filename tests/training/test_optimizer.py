@@ -1,6 +1,7 @@
 """Learning rates by their formula, AdamW and Muon against PyTorch's, Adafactor's state."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,9 @@ import optax
 import pytest
 import torch
 
+from aa_jax.sharding import make_mesh
 from aa_jax.training.config import OptimizerConfig
+from aa_jax.training.muon import orthogonalize
 from aa_jax.training.optimizer import learning_rate, make_optimizer
 from aa_jax.training.plan import bytes_per_device
 
@@ -126,6 +129,25 @@ def test_muon_s_first_step_is_torch_s():
         torch.optim.Muon([parameter], lr=0.1, weight_decay=0.0, adjust_lr_fn="match_rms_adamw").step()
         theirs = parameter.detach().numpy().reshape(gradient.shape)
         assert np.linalg.norm(found[name] - theirs) < 0.03 * np.linalg.norm(theirs), name
+
+
+def test_muon_together_is_optax_s_one_by_one():
+    """Matrices that are wide and high, some of one shape, in an iteration each; several devices change nothing."""
+    rng = np.random.default_rng(0)
+    shapes = [(6, 4), (4, 6), (3, 3, 2, 5), (6, 4), (2, 2)]
+    updates = {f"{i}.kernel": jnp.asarray(rng.normal(size=shape), jnp.float32) for i, shape in enumerate(shapes)}
+    theirs = optax.contrib.muon(
+        -1.0, beta=0.0, nesterov=False, weight_decay=0.0, consistent_rms=0.2,
+        muon_weight_dimension_numbers={
+            key: optax.contrib.MuonDimensionNumbers(tuple(range(update.ndim - 1)), update.ndim - 1)
+            for key, update in updates.items()
+        },
+    )  # fmt: skip
+    expected, _ = theirs.update(updates, theirs.init(updates), updates)
+    for mesh in (None, make_mesh()):
+        found = jax.jit(partial(orthogonalize, mesh=mesh))(updates)
+        for key in updates:
+            np.testing.assert_allclose(found[key], expected[key], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
