@@ -134,11 +134,14 @@ def loading_options(args: argparse.Namespace) -> dict[str, Any]:
 def parser(kind: type[cli.Parser] = cli.Parser) -> cli.Parser:
     """The command line."""
     command = kind(
-        prog="animate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=True
+        prog="aa-jax animate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=True
     )
     files = command.add_argument_group("files")
     files.add_argument(
-        "--model", required=True, metavar="DIR", help="model folder, or owner/name on the Hugging Face Hub"
+        "--model",
+        required=True,
+        metavar="DIR",
+        help="model folder, or owner/name on the Hugging Face Hub; bundled: small drawn characters",
     )
     files.add_argument("--reference", required=True, type=Path, metavar="IMG", help="image of the character")
     files.add_argument(

@@ -220,7 +220,10 @@ def _one(
 def parser() -> cli.Parser:
     """The command line; other options are animate's."""
     command = cli.Parser(
-        prog="batch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="aa-jax batch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     command.add_argument("--model", required=True, metavar="DIR", help="model folder, or owner/name on the Hub")
     command.add_argument("--jobs", required=True, type=Path, metavar="FILE", help="a JSON object in each line")

@@ -19,16 +19,17 @@ EXTRAS = {
     "train": ("array_record", "grain", "importlib_resources", "optax", "orbax", "tensorboardX", "tensorflow_datasets"),
     "pose": ("onnxruntime",),
     "convert": ("diffusers", "torch", "transformers"),
+    "web": ("gradio",),
 }
 """The modules that each extra of the package brings."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, named by the verb as those of `run` are."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        self.exit(2, f"{self.prog.removeprefix('aa-jax ')}: {message} (see --help)\n")
 
 
 def run(program: str, command: Callable[[], object], output: Path) -> int:

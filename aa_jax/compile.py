@@ -23,7 +23,9 @@ from aa_jax.weights import load_config, resolve
 
 def parser() -> cli.Parser:
     """The command line."""
-    command = cli.Parser(prog="compile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = cli.Parser(
+        prog="aa-jax compile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     command.add_argument(
         "--model", required=True, metavar="DIR", help="model folder, or owner/name on the Hugging Face Hub"
     )

@@ -20,7 +20,6 @@ from PIL import Image
 from aa_jax import cli
 from aa_jax.animator import Animator
 from aa_jax.atomic import aside
-from aa_jax.bundled import BUNDLED
 from aa_jax.data.synthetic.source import Split, SyntheticSource
 from aa_jax.evaluation.conditions import conditions
 from aa_jax.evaluation.protocols import PROTOCOLS
@@ -33,6 +32,8 @@ from aa_jax.video import write_video
 # Frames are small, and shown larger.
 ENLARGED = 4
 SHEET_FRAMES = 8
+# White pixels between scenes.
+GAP = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,10 +122,12 @@ def animate(animator: Animator, scene: Scene) -> Result:
 
 
 def together(results: Sequence[Result]) -> UInt8[np.ndarray, "t h w 3"]:
-    """All scenes below one another, as long as the longest; the others start again."""
+    """All scenes, two in a row, as long as the longest; the others start again."""
     length = max(len(result.frames) for result in results)
     moving = [result.side_by_side[np.arange(length) % len(result.frames)] for result in results]
-    return np.concatenate(moving, axis=1)
+    gap = np.full((*moving[0].shape[:2], GAP, 3), 255, np.uint8)
+    rows = [np.concatenate([left, gap, right], axis=2) for left, right in zip(moving[::2], moving[1::2], strict=True)]
+    return np.concatenate(rows, axis=1)
 
 
 def contact_sheet(results: Sequence[Result]) -> UInt8[np.ndarray, "h w 3"]:
@@ -163,11 +166,11 @@ def demo(args: argparse.Namespace) -> None:
 
 def parser() -> cli.Parser:
     """The command line."""
-    command = cli.Parser(prog="demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = cli.Parser(prog="aa-jax demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="default: demo/")
     command.add_argument(
         "--model",
-        default=BUNDLED,
+        default="bundled",
         metavar="DIR",
         help="another model of the characters; default: the bundled one",
     )

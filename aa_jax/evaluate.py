@@ -43,7 +43,9 @@ PREDICTED, CLIPS, SCORES, REPORT = "predicted", "clips", "scores.json", "report.
 
 def parser() -> cli.Parser:
     """The command line."""
-    command = cli.Parser(prog="evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = cli.Parser(
+        prog="aa-jax evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     command.add_argument("--protocol", required=True, choices=list(PROTOCOLS), help="; ".join(_protocols()))
     what = command.add_mutually_exclusive_group()
     what.add_argument("--predicted", type=Path, metavar="DIR", help="videos, or folders of images, named as the truth")

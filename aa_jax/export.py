@@ -23,7 +23,9 @@ from aa_jax.weights import load_config, resolve
 
 def parser() -> cli.Parser:
     """The command line."""
-    command = cli.Parser(prog="export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = cli.Parser(
+        prog="aa-jax export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     command.add_argument("model", metavar="MODEL", help="model folder, or owner/name on the Hugging Face Hub")
     command.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to be made")
     command.add_argument("--num-frames", required=True, type=int, metavar="N", help="of the video")

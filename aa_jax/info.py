@@ -91,7 +91,7 @@ def describe(facts: dict[str, Any]) -> str:
 
 def parser() -> cli.Parser:
     """The command line."""
-    command = cli.Parser(prog="info", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = cli.Parser(prog="aa-jax info", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("model", metavar="MODEL", help="model folder, or owner/name[@revision] on the Hub")
     command.add_argument("--checksums", action="store_true", help="read the files and compare their SHA-256 too")
     command.add_argument("--json", action="store_true", help="print JSON, for scripts")

@@ -25,7 +25,10 @@ from aa_jax.training.override import fields, override
 def parser() -> cli.Parser:
     """The command line, but for the configuration's fields."""
     command = cli.Parser(
-        prog="train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="aa-jax train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     command.add_argument(
         "--config", required=True, type=Path, metavar="FILE", help="a Python file that defines config()"

@@ -23,6 +23,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from aa_jax.atomic import new_folder
+from aa_jax.bundled import BUNDLED
 from aa_jax.config import ModelConfig
 from aa_jax.models.bundle import abstract_network
 from aa_jax.models.config import Policy
@@ -231,7 +232,8 @@ def resolve(
     """A local model folder: the path itself, or a download of the Hugging Face Hub's `owner/name`, kept in its cache.
 
     Args:
-      path_or_hub_id: a folder, `owner/name`, or `owner/name@revision`.
+      path_or_hub_id: a folder, `owner/name`, or `owner/name@revision`; "bundled" is the model that comes with the
+        package.
       revision: a branch, tag or commit of the hub's repository; default its main branch.
       cache_dir: where downloads are kept; default the hub's own cache.
 
@@ -240,6 +242,8 @@ def resolve(
       ValueError: a revision of a local folder, or two.
     """
     path = Path(path_or_hub_id)
+    if path == Path("bundled") and not path.exists():
+        path = BUNDLED
     if path.is_dir():
         if revision is not None:
             raise ValueError(f"revision {revision!r} given, but {path} is a local folder, which has none: leave it out")

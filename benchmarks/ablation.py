@@ -75,11 +75,10 @@ def train(run: Run, changes: Sequence[str]) -> None:
 
 def score(run: Run, num_clips: int) -> None:
     """Animate and score held-out clips."""
-    if not (run.scores / "scores.json").is_file():
-        call(
-            "aa_jax.evaluate", "--protocol", PROTOCOL.name, "--model", run.workdir / "model", "--num-clips", num_clips,
-            "--metrics", *METRICS, "--output", run.scores, "--quiet",
-        )  # fmt: skip
+    call(
+        "aa_jax.evaluate", "--protocol", PROTOCOL.name, "--model", run.workdir / "model", "--num-clips", num_clips,
+        "--metrics", *METRICS, "--output", run.scores, "--quiet",
+    )  # fmt: skip
 
 
 def rows(runs: Sequence[Run]) -> dict[str, Row]:
@@ -117,8 +116,9 @@ def main() -> None:
         for seed in args.seeds for arm in args.arms for stage in STAGES
     ]  # fmt: skip
     for run in () if args.table else runs:
-        train(run, args.change)
-        score(run, args.num_clips)
+        if not (run.scores / "scores.json").is_file():
+            train(run, args.change)
+            score(run, args.num_clips)
     runs = [run for run in runs if (run.scores / "scores.json").is_file()]
     table = rows(sorted(runs, key=lambda run: (list(ARMS).index(run.arm), run.stage, run.seed)))
     text = legend(METRICS, {}, args.num_clips) + "\n" + markdown(table, METRICS)

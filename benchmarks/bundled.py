@@ -38,16 +38,21 @@ def main() -> None:
     for stage in STAGES:
         if not (args.workdir / stage / "model").is_dir():
             call(*commands[stage])
+    # What is scored is what is shipped.
+    export, stored = [*commands["stage2"], "--export"], ["--store", "float16"]
+    model = args.workdir / "exported"
+    if not model.is_dir():
+        call(*export, model, *stored)
     scores = []
     for split in SPLITS:
         folder = args.workdir / "scores" / split
         scores.append(folder / "scores.json")
         call(
-            "aa_jax.evaluate", "--protocol", "characters-small", "--model", args.workdir / "stage2" / "model",
+            "aa_jax.evaluate", "--protocol", "characters-small", "--model", model,
             "--split", split, "--num-clips", args.num_clips, "--output", folder,
             *(["--retarget", "bones"] if split == "driving" else []),
         )  # fmt: skip
-    call(*commands["stage2"], "--export", args.output, "--store", "float16", "--scores", *scores, "--notes", NOTES)
+    call(*export, args.output, *stored, "--scores", *scores, "--notes", NOTES, "--licence", "apache-2.0")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from aa_jax.data.source import SourceConfig
 from aa_jax.diffusion.schedule import NoiseSchedule, PredictionType
 from aa_jax.models.config import CLIPVisionConfig, MotionConfig, PoseGuiderConfig, UNetConfig, VAEConfig
 from aa_jax.pose.draw import DrawStyle
-from aa_jax.training.config import DataConfig, ValidationConfig
+from aa_jax.training.config import DataConfig, OptimizerConfig, ValidationConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class Preset:
       records: where the clips are; None renders them when they are asked for, always others.
       runs: folder of the runs.
       prediction_type: what the denoising UNet predicts, see `NoiseSchedule`.
+      num_inference_steps, guidance_scale: as the model is run.
     """
 
     height: int
@@ -38,6 +39,8 @@ class Preset:
     records: str | None
     runs: str
     prediction_type: PredictionType = "v_prediction"
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.4
 
     def model(self, *, motion: bool = False) -> ModelConfig:
         """All networks."""
@@ -57,8 +60,9 @@ class Preset:
                 timestep_spacing="trailing",
             ),
             inference=InferenceConfig(
-                height=self.height, width=self.width, guidance_scale=1.4, window_length=16, draw_face=False,
-                draw_scale_to=512, reference_resample="bicubic", pose_resample="bicubic",
+                height=self.height, width=self.width, num_inference_steps=self.num_inference_steps,
+                guidance_scale=self.guidance_scale, window_length=16, draw_face=False, draw_scale_to=512,
+                reference_resample="bicubic", pose_resample="bicubic",
             ),
         )  # fmt: skip
 
@@ -86,11 +90,20 @@ class Preset:
             kind="synthetic", split="identity", num_clips=64, num_frames=self.num_frames, height=self.height,
             width=self.width,
         )  # fmt: skip
-        return ValidationConfig(source=source, guidance_scale=1.4, **fields)  # type: ignore[arg-type]
+        return ValidationConfig(source=source, guidance_scale=self.guidance_scale, **fields)  # type: ignore[arg-type]
 
 
 # The character counts three times, as it does in the scores.
 FOREGROUND = RegionWeights(hands=3.0, face=3.0, body=3.0)
+
+
+def muon(learning_rate: float, *, warmup_steps: int = 100, ema_decay: float = 0.998) -> OptimizerConfig:
+    """From scratch, small networks learn two to three times as fast with it as with AdamW."""
+    return OptimizerConfig(
+        name="muon", learning_rate=learning_rate, schedule="cosine", warmup_steps=warmup_steps, b1=0.95, b2=0.99,
+        weight_decay=0.0, ema_decay=ema_decay,
+    )  # fmt: skip
+
 
 GPU = Preset(
     height=256,
@@ -135,4 +148,6 @@ BUNDLED = dataclasses.replace(
     runs="runs/characters_bundled",
     # Of twelve noisy channels, small networks learn the image much sooner than the noise.
     prediction_type="sample",
+    num_inference_steps=4,
+    guidance_scale=1.0,
 )

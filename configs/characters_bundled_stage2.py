@@ -4,8 +4,8 @@ XLA_FLAGS="--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen
     python -m aa_jax.train --config configs/characters_bundled_stage2.py --workdir runs/characters_bundled/stage2
 """  # fmt: skip
 
-from aa_jax.training.config import CheckpointConfig, ComputeConfig, OptimizerConfig, Start, TrainConfig
-from configs.characters import BUNDLED, FOREGROUND
+from aa_jax.training.config import CheckpointConfig, ComputeConfig, Start, TrainConfig
+from configs.characters import BUNDLED, FOREGROUND, muon
 
 
 def config() -> TrainConfig:
@@ -15,16 +15,7 @@ def config() -> TrainConfig:
         trains=("denoising_unet.*.motion_modules.*",),
         start=Start(model=f"{BUNDLED.runs}/stage1/model"),
         data=BUNDLED.data(frames="clip", num_frames=16, regions=FOREGROUND),
-        optimizer=OptimizerConfig(
-            name="muon",
-            learning_rate=1e-3,
-            schedule="cosine",
-            warmup_steps=50,
-            b1=0.95,
-            b2=0.99,
-            weight_decay=0.0,
-            ema_decay=0.995,
-        ),
+        optimizer=muon(1e-3, warmup_steps=50, ema_decay=0.995),
         compute=ComputeConfig(attention="xla"),
         checkpoints=CheckpointConfig(every=100),
         validation=BUNDLED.validation(every=500, num_clips=16, num_frames=16),

@@ -7,8 +7,8 @@ XLA_FLAGS="--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen
 from aa_jax.config import ModelConfig
 from aa_jax.data.regions import RegionWeights
 from aa_jax.training.autoencoder import AutoencoderObjective
-from aa_jax.training.config import CheckpointConfig, OptimizerConfig, TrainConfig
-from configs.characters import BUNDLED
+from aa_jax.training.config import CheckpointConfig, TrainConfig
+from configs.characters import BUNDLED, muon
 
 
 def config() -> TrainConfig:
@@ -18,16 +18,7 @@ def config() -> TrainConfig:
         trains=("vae.*",),
         data=BUNDLED.data(num_frames=3, regions=RegionWeights(hands=5.0, face=5.0, body=5.0)),
         autoencoder=AutoencoderObjective(reconstruction="l2", kl_weight=1e-6),
-        optimizer=OptimizerConfig(
-            name="muon",
-            learning_rate=4e-3,
-            schedule="cosine",
-            warmup_steps=100,
-            b1=0.95,
-            b2=0.99,
-            weight_decay=0.0,
-            ema_decay=0.998,
-        ),
+        optimizer=muon(4e-3),
         checkpoints=CheckpointConfig(every=500),
         validation=BUNDLED.validation(every=1000, num_clips=16),
         batch_size=2,

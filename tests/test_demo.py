@@ -32,7 +32,7 @@ def test_what_it_writes(model, tmp_path, monkeypatch, capsys):
         frames = read_video(output / f"{scene.name}.mp4").frames
         assert frames.shape == (scene.num_frames, 64 * demo.ENLARGED, 48 * demo.ENLARGED, 3)
     moving = read_video(output / "demo.webp")
-    assert moving.frames.shape == (6, 2 * 64 * demo.ENLARGED, 4 * 48 * demo.ENLARGED, 3)
+    assert moving.frames.shape == (6, 64 * demo.ENLARGED, (8 * 48 + demo.GAP) * demo.ENLARGED, 3)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == [scene.name for scene in scenes]
     assert all(5 < float(figure) < 40 for line in lines[1:3] for figure in line.split()[2:])

@@ -213,6 +213,11 @@ def test_what_is_in_memory_is_saved(saved, networks, tmp_path):
 
 def test_resolve(saved, tmp_path, monkeypatch):
     assert resolve(saved) == saved and resolve(str(saved)) == saved
+    monkeypatch.setattr("aa_jax.weights.BUNDLED", saved)
+    assert resolve("bundled") == saved
+    (tmp_path / "bundled").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve("bundled") == Path("bundled")
     for name in ("nothing", "a/b/c", "../model", "/a/b", "a/b@", "a@b/c", saved / "config.json"):
         with pytest.raises(FileNotFoundError, match="no model folder and no hub id"):
             resolve(name)

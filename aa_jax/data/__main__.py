@@ -31,32 +31,34 @@ LISTED = 20
 
 def parser() -> cli.Parser:
     """The command line."""
-    command = cli.Parser(prog="data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = cli.Parser(prog="aa-jax data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = command.add_subparsers(dest="command", required=True, metavar="prepare|cache")
     prepare = commands.add_parser(
         "prepare",
-        prog="data prepare",
+        prog="aa-jax data prepare",
         help="make a data set to train on",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sets = prepare.add_subparsers(dest="data_set", required=True, metavar="folder|ubc_fashion|tiktok|synthetic")
 
-    folder = sets.add_parser("folder", prog="data prepare folder", help="any folder of videos with keypoints")
+    folder = sets.add_parser("folder", prog="aa-jax data prepare folder", help="any folder of videos with keypoints")
     folder.add_argument(
         "source", type=Path, metavar="DIR",
         help="NAME.mp4 (or a folder of images NAME/) with NAME.npz or NAME_kps.mp4 beside it, in any depth; or a meta "
         "JSON of Moore-AnimateAnyone's tools. Folders train/, val/ and test/ are splits",
     )  # fmt: skip
 
-    ubc = sets.add_parser("ubc_fashion", prog="data prepare ubc_fashion", help="UBC Fashion, downloaded if need be")
+    ubc = sets.add_parser(
+        "ubc_fashion", prog="aa-jax data prepare ubc_fashion", help="UBC Fashion, downloaded if need be"
+    )
     ubc.add_argument(
         "source", type=Path, metavar="DIR", help="where the videos are, or are downloaded to, in train/ and test/"
     )
     ubc.add_argument("--no-download", action="store_true", help="use the videos that are there")
     ubc.add_argument("--lists-url", metavar="URL", help="where fashion_train.txt and fashion_test.txt are, if moved")
 
-    tiktok = sets.add_parser("tiktok", prog="data prepare tiktok", help="the TikTok dancing videos")
+    tiktok = sets.add_parser("tiktok", prog="aa-jax data prepare tiktok", help="the TikTok dancing videos")
     tiktok.add_argument("source", type=Path, metavar="DIR", help="the folder with 00001 to 00340")
     tiktok.add_argument(
         "--test", required=True, metavar="335-340|FILE",
@@ -64,7 +66,7 @@ def parser() -> cli.Parser:
         "DIR where it lacks them. The numbers of the two do not compare",
     )  # fmt: skip
 
-    synthetic = sets.add_parser("synthetic", prog="data prepare synthetic", help="rendered characters")
+    synthetic = sets.add_parser("synthetic", prog="aa-jax data prepare synthetic", help="rendered characters")
     synthetic.add_argument(
         "--splits", nargs="+", default=["train"], choices=("train", "identity", "motion", "both"), metavar="SPLIT",
         help="train (default), and with held-out characters (identity), motions (motion) or both",
@@ -84,7 +86,7 @@ def parser() -> cli.Parser:
 
 
 def _add_cache(commands: Any) -> None:
-    cache = commands.add_parser("cache", prog="data cache", help="encode a data set's frames with a model, once")
+    cache = commands.add_parser("cache", prog="aa-jax data cache", help="encode a data set's frames with a model, once")
     cache.add_argument("--model", required=True, metavar="DIR", help="a model folder, or a hub id")
     clips = cache.add_mutually_exclusive_group(required=True)
     clips.add_argument("--records", type=Path, metavar="DIR", help="a data set that `prepare` wrote")

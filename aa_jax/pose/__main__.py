@@ -48,7 +48,7 @@ KEYPOINTS = "keypoints: .npz, or OpenPose's, DisCo's or MediaPipe's JSON"
 
 def parser() -> cli.Parser:
     """The command line."""
-    command = cli.Parser(prog="pose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = cli.Parser(prog="aa-jax pose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = command.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_extract_options, _draw_options, _retarget_options, _smooth_options, _info_options):
         add(commands)

@@ -1,10 +1,10 @@
 """A page in the browser: choose a character and a pose, and see the animation.
 
-    python -m aa_jax.web --model model/
+    python -m aa_jax.web
     python -m aa_jax.web --model model/ --dtype bfloat16 --host 0.0.0.0 --port 8000 --max-waiting 20
 
 Open the address that it prints. Nothing is fetched from or sent to elsewhere. Other machines see the page only with
---host, and without a password: put a server of yours before it. Needs pip install gradio.
+--host, and without a password: put a server of yours before it. Needs the extra [web].
 """  # fmt: skip
 
 import argparse
@@ -18,7 +18,6 @@ from pathlib import Path
 
 from aa_jax import cli
 from aa_jax.animator import DTYPES, Animator
-from aa_jax.bundled import BUNDLED
 from aa_jax.web.studio import Studio
 from aa_jax.web.uploads import Limits
 from aa_jax.weights import load_config, resolve
@@ -26,9 +25,9 @@ from aa_jax.weights import load_config, resolve
 
 def parser() -> cli.Parser:
     """The command line."""
-    command = cli.Parser(prog="web", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = cli.Parser(prog="aa-jax web", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument(
-        "--model", default=BUNDLED, metavar="DIR",
+        "--model", default="bundled", metavar="DIR",
         help="model folder, or owner/name on the Hugging Face Hub; default: the bundled one",
     )  # fmt: skip
     command.add_argument(
@@ -54,12 +53,8 @@ def serve(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="aa_jax_web_") as folder:
         # Where Gradio keeps uploads and results; it reads this when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = folder
-        try:
-            from aa_jax.web import page
-        except ModuleNotFoundError as error:
-            if error.name != "gradio":
-                raise
-            raise ModuleNotFoundError("the page needs Gradio: pip install 'gradio>=6.31'") from error
+        from aa_jax.web import page
+
         studio = Studio(Animator.from_pretrained(args.model, dtype=args.dtype), limits, Path(folder))
         page.launch(page.build(studio), args.host, args.port, limits)
 

@@ -8,8 +8,8 @@ import dataclasses
 
 from aa_jax.bundled import BUNDLED as BUNDLED_MODEL
 from aa_jax.config import APPEARANCE, ModelConfig
-from aa_jax.training.config import CheckpointConfig, ComputeConfig, OptimizerConfig, Start, TrainConfig
-from configs.characters import BUNDLED, CPU, FOREGROUND
+from aa_jax.training.config import CheckpointConfig, ComputeConfig, Start, TrainConfig
+from configs.characters import BUNDLED, CPU, FOREGROUND, muon
 
 ARMS = {
     "clip": ("image_encoder",),
@@ -20,9 +20,6 @@ ARMS = {
 """Of each arm the networks that see the reference."""
 RUNS = "runs/ablation"
 SMALL = dataclasses.replace(BUNDLED, unet=CPU.unet)
-OPTIMIZER = OptimizerConfig(
-    learning_rate=1e-3, schedule="cosine", warmup_steps=100, b2=0.99, weight_decay=0.0, ema_decay=0.99
-)
 
 
 def model(arm: str, *, motion: bool = False) -> ModelConfig:
@@ -38,7 +35,7 @@ def stage1(arm: str) -> TrainConfig:
         trains=("denoising_unet.*", "pose_guider.*", *(f"{name}.*" for name in ARMS[arm])),
         start=Start(vae=str(BUNDLED_MODEL)),
         data=SMALL.data(num_frames=8, regions=FOREGROUND),
-        optimizer=OPTIMIZER,
+        optimizer=muon(3e-3, ema_decay=0.99),
         compute=ComputeConfig(attention="xla"),
         checkpoints=CheckpointConfig(every=200),
         batch_size=4,
@@ -54,7 +51,7 @@ def stage2(arm: str) -> TrainConfig:
         trains=("denoising_unet.*.motion_modules.*",),
         start=Start(model=f"{RUNS}/{arm}/stage1/model"),
         data=SMALL.data(frames="clip", num_frames=16, regions=FOREGROUND),
-        optimizer=dataclasses.replace(OPTIMIZER, learning_rate=5e-4),
+        optimizer=muon(1e-3, warmup_steps=50, ema_decay=0.99),
         batch_size=2,
         steps=300,
     )

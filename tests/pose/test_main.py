@@ -59,7 +59,7 @@ def test_help(capsys, command):
     assert f"python -m aa_jax.pose {command}" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="0"):
         run(command, "--help")
-    assert f"usage: pose {command}" in capsys.readouterr().out
+    assert f"usage: aa-jax pose {command}" in capsys.readouterr().out
 
 
 def test_draw(capsys, folder):

@@ -45,7 +45,7 @@ def test_no_gradio(capsys, monkeypatch, web_model):
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, "aa_jax.web.page", raising=False)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    assert refused(capsys, "--model", web_model) == "web: the page needs Gradio: pip install 'gradio>=6.31'"
+    assert refused(capsys, "--model", web_model) == "web: gradio is missing: pip install 'aa_jax[web]'"
 
 
 def test_help_has_an_example(capsys):
