@@ -43,7 +43,8 @@ def config() -> TrainConfig:
             source=SourceConfig(kind="folder", path="clips"),
             sample=SampleConfig(height=SIDE, width=SIDE, clip_size=8, num_frames=2),
         ),
-        autoencoder=AutoencoderObjective(kl_weight=1e-4),
+        # Not l1, whose gradient jumps where a pixel is right to the last bits.
+        autoencoder=AutoencoderObjective(reconstruction="l2", kl_weight=1e-4),
         # Where a gradient is nothing but rounding, Adam would make whole steps of it with its usual epsilon.
         optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2, epsilon=1e-3, ema_decay=0.9),
         checkpoints=CheckpointConfig(every=2, keep_last=1),

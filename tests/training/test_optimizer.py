@@ -1,7 +1,9 @@
 """Learning rates by their formula, AdamW and Muon against PyTorch's, Adafactor's state."""
 
 import math
-from functools import partial
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,6 @@ import optax
 import pytest
 import torch
 
-from aa_jax.sharding import make_mesh
 from aa_jax.training.config import OptimizerConfig
 from aa_jax.training.muon import orthogonalize
 from aa_jax.training.optimizer import learning_rate, make_optimizer
@@ -132,7 +133,7 @@ def test_muon_s_first_step_is_torch_s():
 
 
 def test_muon_together_is_optax_s_one_by_one():
-    """Matrices that are wide and high, some of one shape, in an iteration each; several devices change nothing."""
+    """Matrices that are wide and high, some of one shape."""
     rng = np.random.default_rng(0)
     shapes = [(6, 4), (4, 6), (3, 3, 2, 5), (6, 4), (2, 2)]
     updates = {f"{i}.kernel": jnp.asarray(rng.normal(size=shape), jnp.float32) for i, shape in enumerate(shapes)}
@@ -144,10 +145,35 @@ def test_muon_together_is_optax_s_one_by_one():
         },
     )  # fmt: skip
     expected, _ = theirs.update(updates, theirs.init(updates), updates)
-    for mesh in (None, make_mesh()):
-        found = jax.jit(partial(orthogonalize, mesh=mesh))(updates)
-        for key in updates:
-            np.testing.assert_allclose(found[key], expected[key], rtol=1e-4, atol=1e-6)
+    found = orthogonalize(updates)
+    for key in updates:
+        np.testing.assert_allclose(found[key], expected[key], rtol=1e-4, atol=1e-6)
+
+
+SHARED = """
+import jax, numpy as np
+from aa_jax.sharding import make_mesh
+from aa_jax.training.muon import orthogonalize
+
+rng = np.random.default_rng(0)
+updates = {str(i): rng.normal(size=shape).astype(np.float32) for i, shape in enumerate([(6, 4), (4, 6), (8, 8)] * 3)}
+expected, mesh = orthogonalize(updates), make_mesh(fsdp=2)
+assert mesh.size == 4
+found = jax.jit(lambda updates: orthogonalize(updates, mesh))(updates)
+for key, value in expected.items():
+    np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-6)
+compiled = jax.jit(lambda updates: orthogonalize(updates, mesh)).lower(updates).compile()
+alone = jax.jit(orthogonalize).lower(updates).compile()
+print(compiled.cost_analysis()["flops"] / alone.cost_analysis()["flops"])
+"""
+
+
+def test_muon_s_work_is_shared_by_the_devices():
+    """Six matrices of one shape and three of another, on four devices: two and one for each, and the same result."""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run([sys.executable, "-c", SHARED], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.5
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
