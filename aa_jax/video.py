@@ -37,7 +37,8 @@ ACCURATE = (
 )
 
 # libswscale puts a chroma sample amid its four pixels; unless the file says so, colours are read half a pixel off.
-H264_OPTIONS = {"crf": "17", "chroma_sample_location": "center"}
+# With x264's macroblock tree, the same frames of some widths (64, 72, 1164) give other files each time.
+H264_OPTIONS = {"crf": "17", "chroma_sample_location": "center", "x264-params": "mbtree=0"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

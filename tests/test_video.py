@@ -234,6 +234,16 @@ def test_frames_one_after_another(name, tmp_path):
     assert names(tmp_path) == before
 
 
+def test_the_same_frames_give_the_same_file(tmp_path):
+    files = set()
+    for size in range(30):
+        left = [bytes(10_000 * size) for _ in range(size)]  # so that each time finds other things in its memory
+        write_video(tmp_path / "clip.mp4", smooth(5), 8)
+        files.add((tmp_path / "clip.mp4").read_bytes())
+        del left
+    assert len(files) == 1
+
+
 # Reading what others wrote
 
 
