@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,6 +11,21 @@ from jaxtyping import Float
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES = get_args(Device)
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def needed_runtime(user: str) -> ModuleType:
+    """onnxruntime, which `user` needs.
+
+    Raises:
+      ModuleNotFoundError: it is missing.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"onnxruntime, which runs {user}, is missing: install it, as pip install 'aa_jax[pose]' does"
+        ) from error
+    return onnxruntime
 
 
 class OnnxNetwork:
@@ -46,12 +62,7 @@ class OnnxNetwork:
           ModuleNotFoundError: onnxruntime is missing.
           ValueError: the file is no such network, or the device cannot be used.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ModuleNotFoundError(
-                f"onnxruntime, which runs {user}, is missing: install it, as pip install 'aa_jax[pose]' does"
-            ) from error
+        onnxruntime = needed_runtime(user)
         available = onnxruntime.get_available_providers()
         wanted = ("cuda", "cpu") if device == "auto" else (device,)
         providers = [PROVIDERS[name] for name in wanted if PROVIDERS[name] in available]

@@ -121,7 +121,7 @@ def _info_options(commands: argparse._SubParsersAction) -> None:
     options.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
 
-def _add_keypoints(options: argparse.ArgumentParser, name: str, size: str = "--image-size") -> None:
+def _add_keypoints(options: argparse.ArgumentParser, name: str, size: str = "--pose-size") -> None:
     options.add_argument(name, type=Path, metavar=name.upper(), help=KEYPOINTS)
     options.add_argument(
         size, type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help=f"of the images of {name.upper()}, if it is JSON"
@@ -159,7 +159,7 @@ def run_extract(args: argparse.Namespace) -> None:
 def run_draw(args: argparse.Namespace) -> None:
     """`draw`."""
     check_writable(args.output, args.fps)
-    keypoints = _load(args.file, args.image_size)
+    keypoints = _load(args.file, args.pose_size)
     fps = args.fps if args.fps is not None else keypoints.fps or DEFAULT_FPS
     if not 0 < fps < math.inf:
         raise ValueError(f"fps is {fps:g}, expected a positive number")
@@ -203,7 +203,7 @@ def _even(size: float) -> int:
 def run_retarget(args: argparse.Namespace) -> None:
     """`retarget`."""
     check_output(args.output)
-    driving, reference = _load(args.driving, args.image_size), _load(args.reference, args.reference_size)
+    driving, reference = _load(args.driving, args.pose_size), _load(args.reference, args.reference_size)
     with cli.warnings_as_lines("pose retarget"):
         result = retarget(driving, reference, method=args.method)
     save_keypoints(args.output, result)
@@ -213,7 +213,7 @@ def run_retarget(args: argparse.Namespace) -> None:
 def run_smooth(args: argparse.Namespace) -> None:
     """`smooth`."""
     check_output(args.output)
-    keypoints = _load(args.file, args.image_size)
+    keypoints = _load(args.file, args.pose_size)
     if args.fill_gaps is not None:
         keypoints = fill_gaps(keypoints, max_gap=args.fill_gaps)
     result = FILTERS[args.filter](keypoints)
@@ -223,7 +223,7 @@ def run_smooth(args: argparse.Namespace) -> None:
 
 def run_info(args: argparse.Namespace) -> None:
     """`info`."""
-    keypoints = _load(args.file, args.image_size)
+    keypoints = _load(args.file, args.pose_size)
     facts = describe(keypoints)
     if args.json:
         print(json.dumps(facts, indent=1))

@@ -102,5 +102,5 @@ def _size(folder: Path) -> tuple[int, int]:
                 return load_image(image).shape[:2]
     raise ValueError(
         f"{folder} is DisCo's JSON, which does not state the size of the frames, and no frame lies beside it: "
-        "give height and width"
+        "give height and width (--pose-size HEIGHT WIDTH)"
     )

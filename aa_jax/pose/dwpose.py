@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from aa_jax.onnx_network import DEVICES, Device, OnnxNetwork
+from aa_jax.onnx_network import DEVICES, Device, OnnxNetwork, needed_runtime
 from aa_jax.pose import yolox
 from aa_jax.pose.people import People
 from aa_jax.pose.wholebody import NUM_COCO, coco_to_openpose
@@ -71,6 +71,7 @@ class DWPose:
             raise ValueError(f"resolution is {resolution}, expected 64 or more, or None")
         if device not in DEVICES:
             raise ValueError(f"device {device!r} given, expected one of {', '.join(DEVICES)}")
+        needed_runtime("DWPose")  # said before anything is downloaded
         self.batch_size, self.resolution = batch_size, resolution
         self.paths = tuple(_find(path, name) for path, name in ((detector_path, DETECTOR), (pose_path, POSE)))
         open_network = functools.partial(OnnxNetwork, user="DWPose", batch_size=batch_size, device=device)

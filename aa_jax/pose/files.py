@@ -99,7 +99,8 @@ def load_keypoints(
         return load_openpose(path, height=height, width=width, fps=fps, scale=scale, choose=choose)
     if height is None or width is None:
         raise ValueError(
-            f"{path} is MediaPipe's landmarks, which do not state the size of the images: give height and width"
+            f"{path} is MediaPipe's landmarks, which do not state the size of the images: "
+            "give height and width (--pose-size HEIGHT WIDTH)"
         )
     return load_mediapipe(path, height=height, width=width, fps=fps, choose=choose)
 
@@ -179,7 +180,10 @@ def _json_form(path: Path) -> Literal["openpose", "disco", "mediapipe"]:
 def _load_npz(path: Path) -> Keypoints:
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
-            raise ValueError(f"{path} is damaged or no NumPy archive, expected a keypoint file ({SUFFIX})")
+            raise ValueError(
+                f"{path} is damaged or no NumPy archive, expected a keypoint file ({SUFFIX}): "
+                "aa-jax pose extract finds keypoints in images and videos"
+            )
         file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as archive:

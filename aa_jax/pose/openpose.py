@@ -152,7 +152,7 @@ def _size(documents: list[Any], height: int | None, width: int | None, path: Str
     if not stated:
         raise ValueError(
             f"{path} is OpenPose's JSON, which does not state the size of the images that the poses were found in: "
-            "give height and width"
+            "give height and width (--pose-size HEIGHT WIDTH)"
         )
     if len(stated) > 1:
         one, other, *_ = sorted(stated)

@@ -110,7 +110,7 @@ def test_json_and_its_size(capsys, folder):
     for file in (folder / "json").iterdir():
         file.write_text(file.read_text().replace("canvas_", "other_"))
     refused(capsys, folder, ("info", folder / "json"), "height", "width")
-    assert run("info", folder / "json", "--image-size", 96, 64) == 0
+    assert run("info", folder / "json", "--pose-size", 96, 64) == 0
     assert "of 64x96 (width x height)" in capsys.readouterr().out
     words = ("retarget", folder / "person.npz", folder / "json", "--reference-size", 96, 64)
     assert run(*words, "--output", folder / "out.npz", "--method", "none") == 0
@@ -229,7 +229,7 @@ def test_extract_that_cannot_be(capsys, networks, tmp_path):
         (("draw", "dance.npz", "--output", "out.mp4", "--height", "0"), ["height is 0"]),
         (("draw", "dance.npz", "--output", "out.mp4", "--fps", "0"), ["fps", "0"]),
         (("draw", "dance.npz", "--output", "out.mp4", "--scale-to", "0"), ["scale_to 0"]),
-        (("draw", "dance.npz", "--output", "out.mp4", "--image-size", "5", "5"), ["96x64", "5x5"]),
+        (("draw", "dance.npz", "--output", "out.mp4", "--pose-size", "5", "5"), ["96x64", "5x5"]),
         (("retarget", "dance.npz", "--output", "out.npz"), ["REFERENCE"]),
         (("retarget", "dance.npz", "text.npz", "--output", "out.npz"), ["text.npz is damaged or no NumPy archive"]),
         (("retarget", "dance.npz", "person.npz", "--output", "out.mp4"), ["out.mp4 does not end in .npz"]),
