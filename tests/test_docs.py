@@ -16,6 +16,7 @@ from aa_jax import animate
 from aa_jax.__main__ import VERBS, main
 from aa_jax.batch import read_jobs
 from aa_jax.pose import Keypoints, save_keypoints
+from aa_jax.pose.openpose import save_openpose
 from aa_jax.training.config import load_train_config
 from aa_jax.training.override import override
 from tests.pages import DOCS, PAGES, ROOT, RUN, anchors, blocks, prose
@@ -102,6 +103,8 @@ def folder(tmp_path_factory):
         points = np.random.default_rng(frames).uniform(0.1, 0.9, (frames, 134, 2))
         pose = Keypoints(points=points, scores=np.ones((frames, 134)), height=80, width=64, fps=12.0)
         save_keypoints(folder / f"{name}.npz", pose)
+        if name == "dance":
+            save_openpose(folder / "openpose", pose)
     return folder
 
 
