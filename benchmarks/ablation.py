@@ -6,7 +6,8 @@
 
 Each arm of `configs/ablation` is trained in two stages with each seed, and both are scored, as without and with
 temporal layers, on clips of characters that none has seen. What is there already is not done again, so that the same
-command goes on where it was interrupted. The folder gets table.md, table.json and sheet.png (one clip by every arm).
+command goes on where it was interrupted. The folder gets table.md and table.json, which also compare each arm with the
+paper's own, and each with and without temporal layers, clip by clip; and sheet.png (one clip by every arm).
 """  # fmt: skip
 
 import argparse
@@ -15,12 +16,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from aa_jax.evaluation.protocols import PROTOCOLS, Metric
+from aa_jax.evaluation.results import Results
 from aa_jax.video import read_video
 from benchmarks.modules import call
-from benchmarks.table import Row, legend, load_results, markdown, merged, write
+from benchmarks.table import (
+    TRUTH,
+    Row,
+    differences,
+    legend,
+    load_results,
+    markdown,
+    markdown_of_differences,
+    merged,
+    write,
+)
 from configs.ablation.arms import ARMS
 
 PROTOCOL = PROTOCOLS["characters-small"]
@@ -28,7 +40,8 @@ METRICS: tuple[Metric, ...] = (
     "psnr", "foreground_psnr", "background_psnr", "ssim", "emblem_bits", "pose", "warping_error", "flicker",
 )  # fmt: skip
 STAGES = {"stage1": "without", "stage2": "with"}
-SHOWN, ENLARGED = (0, 5, 10, 15), 3
+PAPER = "referencenet"  # the paper's arm, with which the others are compared
+SHOWN, ENLARGED, MARGIN = (0, 5, 10, 15), 3, 190
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,23 +96,53 @@ def score(run: Run, num_clips: int) -> None:
 
 def rows(runs: Sequence[Run]) -> dict[str, Row]:
     """Of each arm and stage, over its seeds."""
-    return {
-        title: merged([load_results(run.scores) for run in runs if run.title == title], METRICS)
-        for title in dict.fromkeys(run.title for run in runs)
-    }
+    return {title: merged(list(found.values()), METRICS) for title, found in by_title(runs).items()}
 
 
-def sheet(runs: Sequence[Run]) -> np.ndarray:
+def by_title(runs: Sequence[Run]) -> dict[str, dict[int, Results]]:
+    """Of each arm and stage, what was found with each seed."""
+    found: dict[str, dict[int, Results]] = {}
+    for run in runs:
+        found.setdefault(run.title, {})[run.seed] = load_results(run.scores)
+    return found
+
+
+def comparisons(runs: Sequence[Run]) -> dict[str, dict[str, Row]]:
+    """Under their headings, how far each arm is above the paper's, and above itself without temporal layers, over the
+    seeds that both have."""
+    found, first = by_title(runs), Run(folder=Path(), arm=PAPER, seed=0, stage="stage1")
+
+    def above(run: Run, other: Run) -> dict[str, Row]:
+        these, those = found.get(run.title, {}), found.get(other.title, {})
+        seeds = [seed for seed in these if seed in those]
+        return {run.title: differences([these[i] for i in seeds], [those[i] for i in seeds], METRICS)} if seeds else {}
+
+    arms: dict[str, Row] = {}
+    stages: dict[str, Row] = {}
+    for arm in ARMS:
+        for stage in STAGES if arm != PAPER else ():
+            arms |= above(dataclasses.replace(first, arm=arm, stage=stage), dataclasses.replace(first, stage=stage))
+        without = dataclasses.replace(first, arm=arm)
+        stages |= above(dataclasses.replace(without, stage="stage2"), without)
+    return {f"Above {PAPER}, in the same stage": arms, "Above the same arm without temporal layers": stages}
+
+
+def sheet(runs: Sequence[Run]) -> Image.Image:
     """The first clip by every arm with the first seed, below the truth."""
     from aa_jax.evaluate import open_clips
 
     (clip,) = open_clips(PROTOCOL, None, 1)
-    strips = [clip.frames()[list(SHOWN)]]
-    for title in dict.fromkeys(run.title for run in runs):
-        run = next(run for run in runs if run.title == title)
-        strips.append(read_video(run.scores / "predicted" / clip.name).frames[list(SHOWN)])
-    picture = np.concatenate([np.concatenate(list(strip), axis=1) for strip in strips])
-    return picture.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
+    strips = {TRUTH: clip.frames()}
+    for run in reversed(runs):
+        strips[run.title] = read_video(run.scores / "predicted" / clip.name).frames
+    rows = {title: np.concatenate(list(strips[title][list(SHOWN)]), axis=1) for title in [TRUTH, *by_title(runs)]}
+    picture = np.concatenate(list(rows.values())).repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
+    canvas = Image.new("RGB", (MARGIN + picture.shape[1], picture.shape[0]), "white")
+    canvas.paste(Image.fromarray(picture), (MARGIN, 0))
+    for i, title in enumerate(rows):
+        place = (8, (i + 0.5) * picture.shape[0] / len(rows))
+        ImageDraw.Draw(canvas).text(place, title.replace(", ", "\n"), fill="black", font_size=15, anchor="lm")
+    return canvas
 
 
 def main() -> None:
@@ -120,10 +163,13 @@ def main() -> None:
             train(run, args.change)
             score(run, args.num_clips)
     runs = [run for run in runs if (run.scores / "scores.json").is_file()]
-    table = rows(sorted(runs, key=lambda run: (list(ARMS).index(run.arm), run.stage, run.seed)))
-    text = legend(METRICS, {}, args.num_clips) + "\n" + markdown(table, METRICS)
-    write(args.output, text, {"seeds": args.seeds, "num_clips": args.num_clips, "changes": args.change, "arms": table})
-    Image.fromarray(sheet(runs)).save(args.output / "sheet.png")
+    runs.sort(key=lambda run: (list(ARMS).index(run.arm), run.stage, run.seed))
+    table, compared = rows(runs), comparisons(runs)
+    sections = [f"## {title}\n\n{markdown_of_differences(each, METRICS)}" for title, each in compared.items() if each]
+    text = "\n".join([legend(METRICS, {}, args.num_clips), markdown(table, METRICS), *sections])
+    facts = {"seeds": args.seeds, "num_clips": args.num_clips, "changes": args.change}
+    write(args.output, text, {**facts, "arms": table, "differences": compared})
+    sheet(runs).save(args.output / "sheet.png")
 
 
 if __name__ == "__main__":

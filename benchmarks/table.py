@@ -14,7 +14,7 @@ from aa_jax.evaluation.protocols import Metric
 from aa_jax.evaluation.report import finite
 from aa_jax.evaluation.results import Results
 from aa_jax.evaluation.suite import INFO
-from aa_jax.metrics.interval import mean_interval
+from aa_jax.metrics.interval import difference_interval, mean_interval
 
 TRUTH = "the truth itself"
 BETTER = {"higher": "Higher is better", "lower": "Lower is better", "truth": "Best near the truth"}
@@ -36,9 +36,9 @@ def _merged(found: Sequence[Results], metric: Metric) -> dict[str, Any]:
     estimates = [results.estimates[metric] for results in found]
     value, interval = float(np.mean([each.value for each in estimates])), estimates[0].interval
     if len(found) > 1:
-        each = np.array([[results.clips[name].get(metric, np.nan) for name in found[0].clips] for results in found])
-        whole = each[:, np.isfinite(each).all(axis=0)]
-        interval = mean_interval(whole.mean(axis=0)) if whole.size else None
+        each = _clips(found, metric)
+        whole = each[np.isfinite(each)]
+        interval = mean_interval(whole) if whole.size else None
     return {
         "value": value,
         "interval": interval,
@@ -48,20 +48,57 @@ def _merged(found: Sequence[Results], metric: Metric) -> dict[str, Any]:
     }
 
 
+def _clips(found: Sequence[Results], metric: Metric) -> np.ndarray:
+    """Of each clip the mean over the seeds; NaN where one has none."""
+    names = found[0].clips
+    return np.mean([[results.clips[name].get(metric, np.nan) for name in names] for results in found], axis=0)
+
+
+def differences(found: Sequence[Results], others: Sequence[Results], metrics: Iterable[Metric]) -> Row:
+    """A row of how far one system is above another on the same clips, each of them with one or several seeds: by metric
+    the mean over clips, and its interval, in which what makes a clip hard for both cancels.
+
+    Raises:
+      ValueError: they were scored on different clips.
+    """
+    if any(set(results.clips) != set(found[0].clips) for results in [*found, *others]):
+        raise ValueError("systems were scored on different clips, expected the same: score one of them again")
+    row = {}
+    for metric in metrics:
+        these, those = _clips(found, metric), _clips(others, metric)
+        whole = np.isfinite(these - those)
+        row[metric] = {
+            "value": float(np.mean((these - those)[whole])) if whole.any() else np.nan,
+            "interval": difference_interval(these[whole], those[whole]) if whole.any() else None,
+        }
+    return row
+
+
 def markdown(table: Mapping[str, Row], metrics: Sequence[Metric]) -> str:
     """Rows by their titles, and below them the true frames'."""
+    first = next(iter(table.values()))
+    truth = {metric: {"value": first[metric]["truth"], "interval": None} for metric in metrics}
+    return _markdown({**table, TRUTH: truth}, metrics, "")
+
+
+def markdown_of_differences(table: Mapping[str, Row], metrics: Sequence[Metric]) -> str:
+    """Rows of `differences` by their titles, with signs."""
+    return _markdown(table, metrics, "+")
+
+
+def _markdown(table: Mapping[str, Row], metrics: Sequence[Metric], sign: str) -> str:
     lines = [["", *(INFO[metric].title for metric in metrics)], ["---"] * (1 + len(metrics))]
     for title, row in table.items():
-        lines.append([title, *(_cell(row[metric]["value"], row[metric]["interval"], metric) for metric in metrics)])
-    first = next(iter(table.values()))
-    lines.append([TRUTH, *(_cell(first[metric]["truth"], None, metric) for metric in metrics)])
+        lines.append(
+            [title, *(_cell(row[metric]["value"], row[metric]["interval"], metric, sign) for metric in metrics)]
+        )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(value: float | None, interval: Sequence[float] | None, metric: Metric) -> str:
-    digits = INFO[metric].digits
-    ends = "" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
-    return "" if value is None or not np.isfinite(value) else f"{value:.{digits}f}{ends}"
+def _cell(value: float | None, interval: Sequence[float] | None, metric: Metric, sign: str) -> str:
+    form = f"{sign}.{INFO[metric].digits}f"
+    ends = "" if interval is None else f" [{interval[0]:{form}}, {interval[1]:{form}}]"
+    return "" if value is None or not np.isfinite(value) else f"{value:{form}}{ends}"
 
 
 def legend(metrics: Sequence[Metric], unavailable: Mapping[Metric, str], num_clips: int) -> str:
