@@ -61,7 +61,8 @@ def add_program_options(video: Group, sampling: Group, machine: Group) -> None:
         "--mode",
         choices=MODES,
         default="exact",
-        help="fast: 10 steps of dpm++; turbo: all of the network in every other of them only; default exact",
+        help="fast: 10 steps of dpm++; turbo: all of the network in every other of them only; models that need no more "
+        "steps run as they are; default exact",
     )
     sampling.add_argument("--reuse", type=int, metavar="N", help="steps that share an evaluation of all of the network")
     sampling.add_argument("--windows", metavar="NAME", help="long video: paper, uniform, triangular, shifted or moore")

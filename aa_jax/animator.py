@@ -184,7 +184,8 @@ class Animator:
             person in the reference image; see `aa_jax.pose.retarget`.
           reference_pose: `Keypoints` of the reference image, or a file of them, for `retarget`.
           mode: "exact" runs the model as it is; "fast" takes ten steps of DPM-Solver++, and "turbo" computes all of the
-            network in every other of them only. What is given besides counts more.
+            network in every other of them only. What is given besides counts more, and models whose own steps are ten
+            or fewer run as they are.
           reuse: how many steps share one evaluation of all of the network; see `UNet.trunk`.
           output_type: "uint8", "np" (float32 in [0, 1]) or "latent" (scaled latents).
           progress: called with (steps done, steps) while it runs, first with none done when all is compiled.

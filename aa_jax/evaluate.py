@@ -83,7 +83,9 @@ def parser() -> cli.Parser:
     model = command.add_argument_group("with --model or --baseline (defaults are the model's)")
     model.add_argument("--num-inference-steps", type=int, metavar="N")
     model.add_argument("--guidance-scale", type=float, metavar="S")
+    model.add_argument("--sampler", metavar="NAME", help="ddim (default), dpm++ or euler")
     model.add_argument("--mode", choices=MODES, default="exact", help="see aa_jax.animate, default exact")
+    model.add_argument("--reuse", type=int, metavar="N", help="steps that share an evaluation of all of the network")
     model.add_argument("--seed", type=int, default=42, help="default 42")
     model.add_argument("--dtype", choices=DTYPES, default="float32", help="default float32")
     model.add_argument("--retarget", choices=METHODS, default="none", help="default none")
@@ -156,7 +158,9 @@ def _generation(args: argparse.Namespace) -> Generation | None:
         seed=args.seed,
         num_inference_steps=args.num_inference_steps,
         guidance_scale=args.guidance_scale,
+        sampler=args.sampler,
         mode=args.mode,
+        reuse=args.reuse,
         dtype=args.dtype,
         retarget=args.retarget,
     )

@@ -15,9 +15,10 @@ from aa_jax.diffusion.windows import Windows, get_windows
 from aa_jax.models.config import needed
 
 Mode = Literal["exact", "fast", "turbo"]
-FAST = {"sampler": "dpm++", "num_inference_steps": 10}
+FAST: dict[str, Any] = {"sampler": "dpm++", "num_inference_steps": 10}
 MODES: dict[Mode, dict[str, Any]] = {"exact": {}, "fast": FAST, "turbo": {**FAST, "reuse": 2}}
-"""What each mode puts in place of the model's own values, where a call does not say."""
+"""What each mode puts in place of the model's own values, where a call does not say. A model that needs no more steps
+than that runs as it is: fewer evaluations of it are another animation."""
 
 
 class Denoising(NamedTuple):
@@ -82,11 +83,12 @@ class Request:
         """
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}, expected one of {', '.join(MODES)}")
-        sampler = MODES[mode].get("sampler") if sampler is None else sampler
-        if num_inference_steps is None:
-            num_inference_steps = MODES[mode].get("num_inference_steps")
-        reuse = MODES[mode].get("reuse", 1) if reuse is None else reuse
         inference = config.inference
+        preset = MODES[mode] if inference.num_inference_steps > FAST["num_inference_steps"] else {}
+        sampler = preset.get("sampler") if sampler is None else sampler
+        if num_inference_steps is None:
+            num_inference_steps = preset.get("num_inference_steps")
+        reuse = preset.get("reuse", 1) if reuse is None else reuse
         height = inference.height if height is None else height
         width = inference.width if width is None else width
         steps = inference.num_inference_steps if num_inference_steps is None else num_inference_steps

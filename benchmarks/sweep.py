@@ -3,31 +3,40 @@
     python -m benchmarks.sweep --model runs/characters_bundled/stage2/model --output runs/sweep
         [--guidance-scales 1 1.4 2 3.5] [--steps 1 2 4 8 20] [--modes exact fast turbo] [--num-clips 32]
 
-Each is swept with all else the model's own. Each value is a run of
-`aa_jax.evaluate` in a folder of its own, so that the same command goes on where it was interrupted. `--output` gets
-table.md and table.json.
+Each is swept with all else the model's own; the modes, `exact` among them, as for a model of the paper's 20 steps of
+DDIM. Each value is a run of `aa_jax.evaluate` in a folder of its own, so that the same command goes on where it was
+interrupted. `--output` gets table.md and table.json.
 """  # fmt: skip
 
 import argparse
+import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from aa_jax.evaluation.protocols import PROTOCOLS, Metric
-from aa_jax.request import MODES
+from aa_jax.request import MODES, Mode
 from benchmarks.modules import call
 from benchmarks.table import Row, legend, load_results, markdown, merged, write
 
 METRICS: tuple[Metric, ...] = (
     "psnr", "foreground_psnr", "background_psnr", "ssim", "emblem_bits", "pose", "warping_error", "flicker",
 )  # fmt: skip
-SWEPT = {"guidance": "guidance-scale", "steps": "num-inference-steps", "mode": "mode"}
+EXACT = {"sampler": "ddim", "num_inference_steps": 20}  # section 4.1
+OPTIONS: dict[str, Callable[[str], dict[str, object]]] = {
+    "guidance": lambda scale: {"guidance_scale": scale},
+    "steps": lambda steps: {"num_inference_steps": steps},
+    "mode": lambda mode: {**EXACT, **MODES[cast(Mode, mode)]},
+}
 
 
 def row(args: argparse.Namespace, what: str, value: str) -> Row:
     """One value's evaluation."""
     folder = args.output / what / value
+    options = [(f"--{name.replace('_', '-')}", each) for name, each in OPTIONS[what](value).items()]
     call(
         "aa_jax.evaluate", "--protocol", args.protocol, "--model", args.model, "--num-clips", args.num_clips,
-        "--metrics", *METRICS, "--output", folder, "--quiet", f"--{SWEPT[what]}", value,
+        "--metrics", *METRICS, "--output", folder, "--quiet", *itertools.chain(*options),
     )  # fmt: skip
     return merged([load_results(folder)], METRICS)
 

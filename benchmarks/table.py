@@ -50,7 +50,7 @@ def _merged(found: Sequence[Results], metric: Metric) -> dict[str, Any]:
 
 def _clips(found: Sequence[Results], metric: Metric) -> np.ndarray:
     """Of each clip the mean over the seeds; NaN where one has none."""
-    names = found[0].clips
+    names = sorted(found[0].clips)
     return np.mean([[results.clips[name].get(metric, np.nan) for name in names] for results in found], axis=0)
 
 

@@ -1,5 +1,7 @@
 """Faster modes: what they set, and evaluations that use another's inner features."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -37,11 +39,16 @@ def scene(frames):
 
 
 def test_modes():
-    exact, fast, turbo = (Request.of(SMALL_STACK, mode=mode) for mode in ("exact", "fast", "turbo"))
-    own = SMALL_STACK.inference.num_inference_steps
-    assert [(r.num_inference_steps, r.reuse) for r in (exact, fast, turbo)] == [(own, 1), (10, 1), (10, 2)]
-    assert exact == Request.of(SMALL_STACK) and fast.sampler == turbo.sampler != exact.sampler
-    given = Request.of(SMALL_STACK, mode="turbo", sampler="ddim", num_inference_steps=7, reuse=3)
+    def of_steps(steps):
+        inference = dataclasses.replace(SMALL_STACK.inference, num_inference_steps=steps)
+        return dataclasses.replace(SMALL_STACK, inference=inference)
+
+    many, few = of_steps(20), of_steps(10)
+    exact, fast, turbo = (Request.of(many, mode=mode) for mode in ("exact", "fast", "turbo"))
+    assert [(r.num_inference_steps, r.reuse) for r in (exact, fast, turbo)] == [(20, 1), (10, 1), (10, 2)]
+    assert exact == Request.of(many) and fast.sampler == turbo.sampler != exact.sampler
+    assert Request.of(few, mode="turbo") == Request.of(few)
+    given = Request.of(many, mode="turbo", sampler="ddim", num_inference_steps=7, reuse=3)
     assert (given.sampler, given.num_inference_steps, given.reuse) == (exact.sampler, 7, 3)
     with pytest.raises(ValueError, match="mode is 'hasty', expected one of exact, fast, turbo"):
         Request.of(SMALL_STACK, mode="hasty")

@@ -169,7 +169,7 @@ def test_each_platform_has_its_own_version():
     [
         (["--num-frames", "0"], "num_frames is 0, expected 1 or more"),
         (["--num-frames", "8", "--height", "62"], "height is 62, expected a positive multiple of 4"),
-        (["--num-frames", "8", "--mode", "turbo"], "reuse is 2, but an exported program evaluates all of the network"),
+        (["--num-frames", "8", "--reuse", "2"], "reuse is 2, but an exported program evaluates all of the network"),
         (["--num-frames", "8", "--platforms", "cpu", "abacus"], "platforms cpu, abacus given, expected some of cpu,"),
         (["--num-frames", "8", "--sampler", "none"], "none"),
         ([], "--num-frames"),

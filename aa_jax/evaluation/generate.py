@@ -37,7 +37,7 @@ class Generation:
       model: model folder or hub id; None for a baseline that needs none.
       baseline: what is made in place of the model's animations; None for these.
       seed: of each clip's noise.
-      num_inference_steps, guidance_scale, mode: see `Animator`.
+      num_inference_steps, guidance_scale, sampler, mode, reuse: see `Animator`.
       dtype: of weights and computation.
       retarget: the driving keypoints are given the reference's size and build, see `Animator`.
 
@@ -50,7 +50,9 @@ class Generation:
     seed: int = 42
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    sampler: str | None = None
     mode: Mode = "exact"
+    reuse: int | None = None
     dtype: str = "float32"
     retarget: RetargetMethod = "none"
 
@@ -159,7 +161,9 @@ def _animate(
         width=size[1],
         num_inference_steps=generation.num_inference_steps,
         guidance_scale=generation.guidance_scale,
+        sampler=generation.sampler,
         mode=generation.mode,
+        reuse=generation.reuse,
         seed=generation.seed,
         resize=protocol.fit,
         retarget=generation.retarget,

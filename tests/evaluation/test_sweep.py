@@ -37,9 +37,10 @@ def test_every_value_is_a_row(model, recorder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", list(map(str, words)))
     sweep.main()
     found = [
-        (options["guidance_scale"], options["num_inference_steps"], options["mode"]) for *_, options in recorder.calls
+        tuple(options[name] for name in ("guidance_scale", "num_inference_steps", "sampler", "reuse"))
+        for *_, options in recorder.calls
     ]
-    values = [(1.5, None, "exact"), (None, 1, "exact"), (None, 3, "exact"), (None, None, "turbo")]
+    values = [(1.5, None, None, None), (None, 1, None, None), (None, 3, None, None), (None, 10, "dpm++", 2)]
     assert found == [value for value in values for _ in range(2)]
     text, facts = (tmp_path / "table.md").read_text(), json.loads((tmp_path / "table.json").read_text())
     assert capsys.readouterr().out.endswith(text)
