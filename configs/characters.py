@@ -148,6 +148,6 @@ BUNDLED = dataclasses.replace(
     runs="runs/characters_bundled",
     # Of twelve noisy channels, small networks learn the image much sooner than the noise.
     prediction_type="sample",
-    num_inference_steps=4,
+    num_inference_steps=2,
     guidance_scale=1.0,
 )
