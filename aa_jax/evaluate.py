@@ -89,6 +89,10 @@ def parser() -> cli.Parser:
     model.add_argument("--seed", type=int, default=42, help="default 42")
     model.add_argument("--dtype", choices=DTYPES, default="float32", help="default float32")
     model.add_argument("--retarget", choices=METHODS, default="none", help="default none")
+    model.add_argument(
+        "--driver-scale", type=float, default=1.0, metavar="S",
+        help="driving keypoints S times as large, as if filmed from elsewhere, before they are retargeted; default 1",
+    )  # fmt: skip
     return command
 
 
@@ -163,6 +167,7 @@ def _generation(args: argparse.Namespace) -> Generation | None:
         reuse=args.reuse,
         dtype=args.dtype,
         retarget=args.retarget,
+        driver_scale=args.driver_scale,
     )
 
 

@@ -6,8 +6,9 @@
 
 Of each split: the model's animations; the reference in place of every frame; the reference's parts warped to the poses;
 the true frames through the model's VAE; and the model's animations from another clip's reference or poses. Where
-another body drives the character, its keypoints are given as they are, and retargeted. Each row is a run of
-`aa_jax.evaluate` in a folder of its own, so that the same command goes on where it was interrupted.
+another body drives the character, its keypoints are given as they are, and retargeted; and as if it had been filmed
+from farther away. Each row is a run of `aa_jax.evaluate` in a folder of its own, so that the same command goes on where
+it was interrupted.
 
 `--output` gets table.md and table.json: means over clips with bootstrap intervals of 95 %. With several seeds a clip
 counts by its mean over them; table.json has each seed's mean.
@@ -39,6 +40,8 @@ SPLITS = {
     "driving": "characters that training holds out, driven by the keypoints of other bodies",
 }
 SHEET_CLIPS = 12
+FARTHER = "0.7"
+"""How large a driver is that was filmed from farther away."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,8 +66,13 @@ class Row:
 def rows(model: str, split: str) -> Iterator[Row]:
     """The lines of a split."""
     given = ("--model", model)
-    ways = sorted(METHODS, key="none".__ne__) if split == "driving" else ["none"]
-    retargets = [(f", retarget {way}" if split == "driving" else "", ("--retarget", way)) for way in ways]
+    retargets: list[tuple[str, tuple[str, ...]]] = [("", ())]
+    if split == "driving":
+        retargets = [
+            (f"{words}, retarget {way}", ("--retarget", way, "--driver-scale", scale))
+            for words, scale in (("", "1"), (f", driver at {FARTHER}", FARTHER))
+            for way in sorted(METHODS, key="none".__ne__)
+        ]
     for words, options in retargets:
         yield Row(title=f"animation{words}", options=(*given, *options), noise=True)
     yield Row(title="reference as every frame", options=("--baseline", "copy"))

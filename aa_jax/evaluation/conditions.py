@@ -1,5 +1,6 @@
 """What an animation is made from, of each clip."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,11 @@ class Conditions(NamedTuple):
         """This clip's character in as many of another clip's poses; the last one is held where they are too few."""
         frames = np.minimum(np.arange(len(self.pose)), len(other.pose) - 1)
         return self._replace(pose=other.pose.take(frames.tolist()))
+
+    def with_driver_scaled(self, scale: float) -> "Conditions":
+        """The driving keypoints so many times as large about the image's centre."""
+        points = (0.5 + scale * (self.pose.points - 0.5)).astype(self.pose.points.dtype)
+        return self if scale == 1 else self._replace(pose=dataclasses.replace(self.pose, points=points))
 
 
 def conditions(clip: Clip, protocol: Protocol) -> Conditions:

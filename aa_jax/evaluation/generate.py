@@ -4,6 +4,7 @@ is left."""
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,11 @@ class Generation:
       num_inference_steps, guidance_scale, sampler, mode, reuse: see `Animator`.
       dtype: of weights and computation.
       retarget: the driving keypoints are given the reference's size and build, see `Animator`.
+      driver_scale: before that they are made so many times as large about the image's centre, as if the driver had been
+        filmed from elsewhere.
 
     Raises:
-      ValueError: no model where one is needed, or one where none is.
+      ValueError: a scale that is not positive; no model where one is needed, or one where none is.
     """
 
     model: str | None = None
@@ -55,8 +58,11 @@ class Generation:
     reuse: int | None = None
     dtype: str = "float32"
     retarget: RetargetMethod = "none"
+    driver_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.driver_scale < math.inf:
+            raise ValueError(f"driver_scale is {self.driver_scale:g}, expected a positive number")
         if self.baseline in WITHOUT_MODEL and self.model is not None:
             raise ValueError(f"baseline {self.baseline} uses no model, but {self.model} is given: leave it out")
         if self.baseline not in WITHOUT_MODEL and self.model is None:
@@ -131,7 +137,7 @@ def _open(protocol: Protocol, generation: Generation) -> Make:
         return protocol.height or footage.keypoints.height, protocol.width or footage.keypoints.width
 
     def given(footage: ClipFootage) -> Conditions:
-        return conditions(footage.clip, protocol)
+        return conditions(footage.clip, protocol).with_driver_scaled(generation.driver_scale)
 
     baseline, model = generation.baseline, generation.model
     if baseline == "copy":

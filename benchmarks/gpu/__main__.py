@@ -90,7 +90,12 @@ def parser() -> argparse.ArgumentParser:
         "--sizes", nargs="+", type=_size, metavar="HxW", help="of the videos; default: 784x512 512x512"
     )
     command.add_argument("--work", type=Path, metavar="FOLDER", help="for compiled programs; default: a temporary one")
-    command.add_argument("--scale", choices=sorted(SCALES), default="full", help="tiny: to see that all parts work")
+    command.add_argument(
+        "--scale",
+        choices=sorted(SCALES),
+        default="full",
+        help="cpu: the bundled model, for the parts steps, frames and sizes; tiny: to see that all parts work",
+    )
     command.add_argument("--moore", type=Path, metavar="FOLDER", help="checkout of Moore-AnimateAnyone")
     command.add_argument("--moore-packages", type=Path, metavar="FOLDER", help="with diffusers 0.24")
     command.add_argument("--commit", metavar="TEXT", help="of this code, where it is no checkout")

@@ -1,5 +1,7 @@
 """The model that is measured, with random weights, and something for it to animate."""
 
+import resource
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,10 +41,16 @@ def make_inputs(frames: int, height: int, width: int) -> tuple[np.ndarray, np.nd
 
 def make_noise(scale: Scale, frames: int, height: int, width: int) -> np.ndarray:
     """Initial noise, the same for every implementation."""
-    shape = (frames, height // 8, width // 8, 4)
+    vae = scale.model.vae
+    assert vae is not None
+    shape = (frames, height // vae.downscale, width // vae.downscale, vae.latent_channels)
     return np.random.default_rng(1).standard_normal(shape, np.float32)
 
 
 def peak_memory() -> int | None:
-    """Most bytes that were in use on the device since the process began; None where the device does not tell."""
-    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    """Most bytes that were in use on the device since the process began, of a CPU in the process; None where the device
+    does not tell."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (device.memory_stats() or {}).get("peak_bytes_in_use")

@@ -7,6 +7,9 @@ import numpy as np
 
 from aa_jax.animator import Animator
 from aa_jax.bundled import BUNDLED
+from aa_jax.data.synthetic.source import SyntheticSource
+from aa_jax.evaluation.conditions import conditions
+from aa_jax.evaluation.protocols import PROTOCOLS
 from benchmarks.gpu.job import Job, seconds
 from benchmarks.gpu.likeness import psnr
 from benchmarks.gpu.model import make_animator, make_inputs, make_noise
@@ -43,8 +46,10 @@ def _animate(job: Job, model: str, dtype: str) -> tuple[np.ndarray, dict[str, An
     if model == "bundled":
         animator = Animator.from_pretrained(BUNDLED, dtype=dtype)
         inference = animator.config.inference
-        frames, height, width, steps = 8, inference.height, inference.width, inference.num_inference_steps
+        frames, height, width, steps = 16, inference.height, inference.width, inference.num_inference_steps
         options: dict[str, Any] = {}
+        clip = SyntheticSource(split="identity", num_clips=1, num_frames=frames, height=height, width=width)[0]
+        reference, _, pose = conditions(clip, PROTOCOLS["characters-small"])
     else:
         animator = make_animator(scale, dtype=dtype)
         (height, width), frames, steps = scale.sizes[-1], scale.frames, scale.steps
@@ -52,7 +57,7 @@ def _animate(job: Job, model: str, dtype: str) -> tuple[np.ndarray, dict[str, An
             "height": height, "width": width, "num_inference_steps": steps, "guidance_scale": scale.guidance,
             "latents": make_noise(scale, frames, height, width),
         }  # fmt: skip
-    reference, pose = make_inputs(frames, height, width)
+        reference, pose = make_inputs(frames, height, width)
     seconds(lambda: animator(reference, pose, **options))
     found: list[np.ndarray] = []
     taken = seconds(lambda: found.append(animator(reference, pose, **options)))

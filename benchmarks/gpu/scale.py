@@ -1,10 +1,13 @@
-"""What is measured: the model and the sizes, once in earnest and once small enough for a CPU in seconds."""
+"""What is measured: the model and the sizes, once in earnest, once as far as CPUs get in minutes, and once in seconds,
+to see that all of it works."""
 
 import dataclasses
 
+from aa_jax.bundled import BUNDLED
 from aa_jax.config import InferenceConfig, ModelConfig
 from aa_jax.diffusion.schedule import NoiseSchedule
 from aa_jax.models.config import CLIPVisionConfig, MotionConfig, PoseGuiderConfig, UNetConfig, VAEConfig
+from aa_jax.weights import load_config
 
 Size = tuple[int, int]
 # As the published pipelines have it.
@@ -125,6 +128,15 @@ FULL = Scale(
     square=8192,
     copied=4 << 30,
 )
+CPU = dataclasses.replace(
+    FULL,
+    name="cpu",
+    model=load_config(BUNDLED),
+    dtype="float32",
+    sizes=((128, 96), (64, 48)),
+    swept_sizes=((96, 72), (192, 144), (256, 192)),
+    training=(),
+)
 TINY = Scale(
     name="tiny",
     model=_TINY,
@@ -144,4 +156,4 @@ TINY = Scale(
     square=256,
     copied=1 << 20,
 )
-SCALES = {scale.name: scale for scale in (FULL, TINY)}
+SCALES = {scale.name: scale for scale in (FULL, CPU, TINY)}

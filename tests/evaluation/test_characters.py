@@ -9,8 +9,8 @@ from PIL import Image
 from aa_jax.evaluation import generate
 from benchmarks.characters import main
 
-ANIMATIONS = [f"animation, retarget {way}" for way in ("none", "affine", "bones")]
-WARPED = [f"warped reference, retarget {way}" for way in ("none", "affine", "bones")]
+WAYS = [f"{driver}retarget {way}" for driver in ("", "driver at 0.7, ") for way in ("none", "affine", "bones")]
+ANIMATIONS, WARPED = ([f"{what}, {way}" for way in WAYS] for what in ("animation", "warped reference"))
 BASELINES = ["truth through the VAE", "wrong reference", "wrong pose"]
 
 
@@ -40,7 +40,7 @@ def test_table(model, recorder, tmp_path, capsys, monkeypatch):
     assert cell["value"] == pytest.approx(np.mean(cell["seeds"]))
     assert cell["interval"][0] <= cell["value"] <= cell["interval"][1]
     retargeted = [options["retarget"] for *_, options in recorder.calls]
-    assert {way: retargeted.count(way) for way in ("affine", "bones")} == {"affine": 4, "bones": 4}
+    assert {way: retargeted.count(way) for way in ("affine", "bones")} == {"affine": 8, "bones": 8}
 
     text = (tmp_path / "table.md").read_text()
     assert text == capsys.readouterr().out

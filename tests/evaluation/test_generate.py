@@ -61,6 +61,16 @@ def test_driving_by_another_body(model, recorder, tmp_path):
     assert options["retarget"] == "bones"
 
 
+def test_driver_filmed_from_elsewhere(model, recorder, tmp_path, capsys):
+    """Its keypoints keep the middle of the image."""
+    options = ("--metrics", "psnr", "--split", "driving")
+    assert run(model, tmp_path / "farther", *options, "--driver-scale", "0.5") == 0
+    clip = SyntheticSource(split="driving", num_clips=2, num_frames=16, height=64, width=48)[0]
+    np.testing.assert_allclose(recorder.calls[0][1].points, 0.25 + clip.driving.points / 2, atol=1e-6)
+    assert run(model, tmp_path / "none", *options, "--driver-scale", "0") == 2
+    assert "driver_scale is 0, expected a positive number" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("devices", [1, 2, 5])
 def test_devices_share_the_clips(model, recorder, monkeypatch, tmp_path, devices):
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1] * devices)
