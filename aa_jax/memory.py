@@ -70,11 +70,11 @@ def plan_memory(
       offload: whether each network is on the device only while it works.
     """
     poses = compiled["encode_poses"].out_info
-    features = _bytes(poses) // len(poses) * window_frames
-    conditions = _bytes(compiled["encode_reference"].out_info)
+    features = size_of(poses) // len(poses) * window_frames
+    conditions = size_of(compiled["encode_reference"].out_info)
     kept_by_loop = 0 if "advance" in compiled else COPIES * latents
     if request.reuse > 1:
-        kept_by_loop += batches * max(_bytes(compiled[name].out_info[1]) for name in compiled if "predict" in name)
+        kept_by_loop += batches * max(size_of(compiled[name].out_info[1]) for name in compiled if "predict" in name)
     weights, programs = {}, {}
     for name, program in compiled.items():
         used: tuple[str, ...] = DENOISING_NETWORKS
@@ -87,7 +87,7 @@ def plan_memory(
             used, kept = DECODING_NETWORKS, 0
         weights[name] = sum(size for network, size in networks.items() if network in used or not offload)
         (_, *arguments), options = program.args_info
-        own = _bytes((arguments, options)) + _bytes(program.out_info) + _temporaries(program)
+        own = size_of((arguments, options)) + size_of(program.out_info) + _temporaries(program)
         programs[name] = weights[name] + kept + own
     return MemoryPlan(request, max(weights.values()), programs)
 
@@ -166,5 +166,6 @@ def parse_size(text: str) -> int:
     return size
 
 
-def _bytes(tree: Any) -> int:
+def size_of(tree: Any) -> int:
+    """Bytes of a tree's arrays, or of those that its shapes stand for."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -51,8 +51,9 @@ def fill(
     check_tensors(tensors, {key: variable.get_value() for key, variable in variables.items()}, where)
     for key, variable in variables.items():
         values = np.asarray(tensors[key])
-        # A copy: the file may be replaced under a map of it.
-        variable.set_value(jax.device_put(values.astype(dtype(key) if dtype else values.dtype), may_alias=False))
+        values = values.astype(dtype(key) if dtype else values.dtype, copy=False)
+        # A copy, as the file may be replaced under a map of it; one after another, as each is there twice till then.
+        variable.set_value(jax.block_until_ready(jax.device_put(values, may_alias=False)))
     return graph, state
 
 

@@ -23,14 +23,28 @@ from aa_jax.diffusion.guidance import Guidance
 from aa_jax.diffusion.sample import STATIC_ARGNAMES, Steps, advance, sample
 from aa_jax.diffusion.samplers import Sampler
 from aa_jax.diffusion.windows import WindowPlan
+from aa_jax.heap import give_back
 from aa_jax.models.config import needed
 from aa_jax.models.layout import FRAME, HALF, WINDOW, lay
+from aa_jax.models.platform import platform
 from aa_jax.models.transformer import Conditions
 from aa_jax.preprocess import pose_pixels
 
 Weights = dict[str, nnx.State]
 Result = TypeVar("Result", Array, np.ndarray)
 T = TypeVar("T")
+COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
+    # What can be computed late is: the default order begins with all transforms of kernels, for concurrency.
+    "cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+}
+"""By platform."""
+
+
+def compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """The executable, by the platform's options."""
+    executable = lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform()))
+    give_back()
+    return executable
 
 
 class Program:
@@ -74,12 +88,12 @@ class Program:
     def _compile(self, args: Any, options: dict[str, Any], static: dict[str, Any]) -> jax.stages.Compiled:
         cut = static.pop("cut", (FRAME,))
         if len(self._devices) < 2:
-            return self.function.lower(*args, **options, **static).compile()
+            return compiled(self.function.lower(*args, **options, **static))
         mesh = Mesh(np.reshape(self._devices, (2, -1) if HALF in cut else -1), cut)
         laid = functools.partial(jax.ShapeDtypeStruct, sharding=NamedSharding(mesh, P()))
         args, options = jax.tree.map(lambda leaf: laid(jnp.shape(leaf), jnp.result_type(leaf)), (args, options))
         with jax.set_mesh(mesh):
-            return self.function.lower(*args, **options, **static).compile()
+            return compiled(self.function.lower(*args, **options, **static))
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         traced = {name: value for name, value in options.items() if name not in self._static}

@@ -12,7 +12,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from aa_jax.diffusion.sample import advance_by_windows
-from aa_jax.memory import DECODING_NETWORKS, DENOISING_NETWORKS, REFERENCE_NETWORKS, MemoryPlan, fit, limit, plan_memory
+from aa_jax.memory import (
+    DECODING_NETWORKS,
+    DENOISING_NETWORKS,
+    REFERENCE_NETWORKS,
+    MemoryPlan,
+    fit,
+    limit,
+    plan_memory,
+    size_of,
+)
 from aa_jax.models.layout import FRAME, HALF, WINDOW
 from aa_jax.models.transformer import Conditions
 from aa_jax.programs import Programs, Weights, in_chunks, on_all
@@ -55,7 +64,7 @@ class Run:
         return plan_memory(
             self.request,
             self.compile(),
-            {name: sum(leaf.nbytes for leaf in jax.tree.leaves(state)) for name, state in self.weights.items()},
+            {name: size_of(state) for name, state in self.weights.items()},
             latents=4 * math.prod(self.request.latents(self.denoising.num_frames)),
             window_frames=math.prod(self.denoising.steps.frames.shape[2:]),
             batches=self.denoising.steps.frames.shape[1],

@@ -25,6 +25,7 @@ from jax.typing import DTypeLike
 from aa_jax.atomic import new_folder
 from aa_jax.bundled import BUNDLED
 from aa_jax.config import ModelConfig
+from aa_jax.heap import give_back
 from aa_jax.models.bundle import abstract_network
 from aa_jax.models.config import Policy
 from aa_jax.network_tensors import check_tensors, fill, network_tensors, state_tensors
@@ -160,7 +161,9 @@ def build_network(
 ) -> nnx.Module:
     """A network of `config`, filled from `tensors` one by one; `where` names them in errors. See `load_network`."""
     network = abstract_network(BUILT_AS.get(name, name), config, policy)
-    return nnx.merge(*fill(network, tensors, where, dtype=lambda key: cast_dtype(key, tensors, dtype)))
+    filled = fill(network, tensors, where, dtype=lambda key: cast_dtype(key, tensors, dtype))
+    give_back()
+    return nnx.merge(*filled)
 
 
 def expected_tensors(name: str, config: Any) -> Mapping[str, jax.ShapeDtypeStruct]:

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Num
 
 from aa_jax.models.config import Policy
 from aa_jax.models.convolution import conv_general_dilated
+from aa_jax.models.parts import in_parts
+from aa_jax.models.platform import platform
 from aa_jax.models.precision import widen
 
 
@@ -142,6 +144,10 @@ class Upsample(nnx.Module):
         return self.conv(doubled[..., : size[0], : size[1], :])
 
 
+CPU_STEP_BYTES = 10 << 20
+"""Size of the widest features that a feed-forward computes at a time on a CPU."""
+
+
 class GEGLU(nnx.Module):
     """Gated linear unit with an exact (erf) GELU gate."""
 
@@ -165,11 +171,23 @@ class FeedForward(nnx.Module):
             linear(inner, channels, policy=policy, rngs=rngs),
         ]
         self.net = nnx.List(layers)
+        self.inner = inner
 
-    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        for layer in self.net:
-            x = layer(x)
-        return x
+    def __call__(self, x: Float[Array, "*b n c"]) -> Float[Array, "*b n c"]:
+        def run(x: Array) -> Array:
+            for layer in self.net:
+                x = layer(x)
+            return x
+
+        return in_parts(run, x, axis=x.ndim - 2, size=self._tokens_at_a_time(x))
+
+    def _tokens_at_a_time(self, x: Float[Array, "*b n c"]) -> int | None:
+        """On a CPU, what goes through its caches; all elsewhere, and where several devices may share the tokens."""
+        if platform() != "cpu" or not jax.sharding.get_abstract_mesh().empty:
+            return None
+        *rows, tokens, _ = x.shape
+        parts = math.ceil(math.prod(rows) * tokens * 2 * self.inner * x.dtype.itemsize / CPU_STEP_BYTES)
+        return math.ceil(tokens / parts)
 
 
 def sinusoidal_embedding(timesteps: Num[Array, " s"], channels: int) -> Float[Array, "s c"]:

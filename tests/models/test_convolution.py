@@ -1,5 +1,7 @@
 """Convolutions on a CPU against PyTorch's, and their gradients against those of XLA's."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from flax import nnx
 from aa_jax.models import convolution
 from aa_jax.models.config import Policy
 from aa_jax.models.layers import conv
+from aa_jax.programs import compiled
 from tests.golden_tools import relative_error
 
 PADDING = ((1, 1), (1, 1))
@@ -76,3 +79,18 @@ def test_gradients(algorithm):
     )
     for a, b in zip(ours, theirs, strict=True):
         assert relative_error(a, b) < 2e-6
+
+
+def test_transformed_kernels_are_not_kept_together():
+    """In a program of many convolutions in a loop, each kernel is transformed where it is used: neither before the loop
+    nor for all layers at once."""
+    layers, channels = 6, 128
+    kernels = [jnp.zeros((3, 3, channels, channels)) + index for index in range(layers)]
+    x = jnp.zeros((2, 16, 16, channels))
+
+    def steps(x, kernels):
+        return jax.lax.fori_loop(0, 3, lambda _, x: functools.reduce(convolution.winograd, kernels, x), x)
+
+    transformed = 16 / 9 * kernels[0].nbytes
+    temporaries = compiled(jax.jit(steps).lower(x, kernels)).memory_analysis().temp_size_in_bytes
+    assert temporaries < 8 * x.nbytes + 2 * transformed < layers * transformed

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from aa_jax.models.config import MotionConfig, UNetConfig
+from aa_jax.models import layers
+from aa_jax.models.config import MotionConfig, Policy, UNetConfig
 from aa_jax.models.denoising_unet import DenoisingUNet
 from aa_jax.models.parts import in_parts
 from tests.golden_tools import relative_error
@@ -76,8 +77,9 @@ def test_some_frames_at_a_time(network, guided):
         assert relative_error(run(state), expected) < 2e-6
 
 
-def test_fewer_frames_take_less_memory(network):
-    """Where the ResNet blocks' norms are not over all frames."""
+def test_fewer_frames_take_less_memory(network, monkeypatch):
+    """Where the ResNet blocks' norms are not over all frames, and the feed-forward does not save as much by itself."""
+    monkeypatch.setattr(layers, "CPU_STEP_BYTES", 1 << 40)
     memory = []
     for layer_frames in (None, 1):
         run, state = evaluate(network, layer_frames, True, size=(32, 24))
@@ -92,3 +94,23 @@ def test_padding_stays_unseen(network):
     assert relative_error(parts[:, :3], whole[:, :3]) < 2e-6
     run, state = evaluate(network, None, True)
     assert relative_error(run(state)[:, :3], whole[:, :3]) > 1e-3
+
+
+def test_a_feed_forward_goes_through_the_caches(monkeypatch):
+    """Some tokens at a time on a CPU, with the result and the gradient of all at once."""
+    network = layers.FeedForward(16, policy=Policy(), rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, 10, 16))
+    seen = []
+    monkeypatch.setattr(
+        layers, "in_parts", lambda *args, size, **kwargs: seen.append(size) or in_parts(*args, size=size, **kwargs)
+    )
+
+    def result_and_gradient():
+        return jax.value_and_grad(lambda x: jnp.sum(network(x) ** 2))(x)
+
+    whole = result_and_gradient()
+    monkeypatch.setattr(layers, "CPU_STEP_BYTES", 2 * 4 * 128 * 4)
+    some = result_and_gradient()
+    assert seen == [10, 4]
+    for one, other in zip(some, whole, strict=True):
+        assert relative_error(one, other) < 1e-6
