@@ -51,9 +51,9 @@ def fill(
     check_tensors(tensors, {key: variable.get_value() for key, variable in variables.items()}, where)
     for key, variable in variables.items():
         values = np.asarray(tensors[key])
-        values = values.astype(dtype(key) if dtype else values.dtype, copy=False)
         # A copy, as the file may be replaced under a map of it; one after another, as each is there twice till then.
-        variable.set_value(jax.block_until_ready(jax.device_put(values, may_alias=False)))
+        copied = values.astype(dtype(key) if dtype else values.dtype)
+        variable.set_value(jax.block_until_ready(jax.device_put(copied, may_alias=False)))
     return graph, state
 
 

@@ -40,7 +40,7 @@ COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
 """By platform."""
 
 
-def compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+def executable_of(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """The executable, by the platform's options."""
     executable = lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform()))
     give_back()
@@ -88,12 +88,12 @@ class Program:
     def _compile(self, args: Any, options: dict[str, Any], static: dict[str, Any]) -> jax.stages.Compiled:
         cut = static.pop("cut", (FRAME,))
         if len(self._devices) < 2:
-            return compiled(self.function.lower(*args, **options, **static))
+            return executable_of(self.function.lower(*args, **options, **static))
         mesh = Mesh(np.reshape(self._devices, (2, -1) if HALF in cut else -1), cut)
         laid = functools.partial(jax.ShapeDtypeStruct, sharding=NamedSharding(mesh, P()))
         args, options = jax.tree.map(lambda leaf: laid(jnp.shape(leaf), jnp.result_type(leaf)), (args, options))
         with jax.set_mesh(mesh):
-            return compiled(self.function.lower(*args, **options, **static))
+            return executable_of(self.function.lower(*args, **options, **static))
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         traced = {name: value for name, value in options.items() if name not in self._static}

@@ -131,7 +131,7 @@ def in_jax(case: Case, threads: int) -> Side:
     from flax import nnx
 
     from aa_jax.models.bundle import abstract_network
-    from aa_jax.programs import compiled
+    from aa_jax.programs import executable_of
     from aa_jax.weights import build_network
 
     graph, shapes = nnx.split(abstract_network("denoising_unet", case.config))
@@ -145,8 +145,8 @@ def in_jax(case: Case, threads: int) -> Side:
 
     # Before the weights are there, so that the compiler's memory does not add to theirs.
     start = time.perf_counter()
-    project = compiled(jax.jit(condition).lower(shapes, case.context, case.bank))
-    executable = compiled(jax.jit(evaluate).lower(shapes, case.sample, project.out_info))
+    project = executable_of(jax.jit(condition).lower(shapes, case.context, case.bank))
+    executable = executable_of(jax.jit(evaluate).lower(shapes, case.sample, project.out_info))
     compiling = time.perf_counter() - start
     state = nnx.state(build_network("denoising_unet", case.config, case.tensors))
     conditions = project(state, case.context, case.bank)

@@ -12,7 +12,7 @@ from flax import nnx
 from aa_jax.models import convolution
 from aa_jax.models.config import Policy
 from aa_jax.models.layers import conv
-from aa_jax.programs import compiled
+from aa_jax.programs import executable_of
 from tests.golden_tools import relative_error
 
 PADDING = ((1, 1), (1, 1))
@@ -92,5 +92,5 @@ def test_transformed_kernels_are_not_kept_together():
         return jax.lax.fori_loop(0, 3, lambda _, x: functools.reduce(convolution.winograd, kernels, x), x)
 
     transformed = 16 / 9 * kernels[0].nbytes
-    temporaries = compiled(jax.jit(steps).lower(x, kernels)).memory_analysis().temp_size_in_bytes
+    temporaries = executable_of(jax.jit(steps).lower(x, kernels)).memory_analysis().temp_size_in_bytes
     assert temporaries < 8 * x.nbytes + 2 * transformed < layers * transformed
