@@ -209,6 +209,8 @@ def report(
     import jax
     import torch
 
+    from aa_jax.environment import git_state
+
     ratios = [a / b for a, b in zip(seconds[OURS], seconds[THEIRS], strict=True)]
     ratio = statistics.median(ratios)
     print(f"{args.frames} frames, {args.size}x{args.size}, guided, float32, {args.threads} threads, {processor()}")
@@ -220,6 +222,7 @@ def report(
     if args.output:
         figures: dict[str, Any] = {
             "machine": processor(),
+            "git": git_state(Path(__file__).parent),
             "scale": args.scale,
             "threads": args.threads,
             "size": args.size,

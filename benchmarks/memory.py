@@ -20,6 +20,7 @@ import numpy as np
 from flax import nnx
 
 from aa_jax.animator import Animator
+from aa_jax.environment import git_state
 from aa_jax.memory import MemoryPlan, in_units
 from aa_jax.models.bundle import abstract_network
 from aa_jax.programs import Programs
@@ -36,7 +37,10 @@ STEPS = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     scale = SCALES[args.scale]
-    figures: dict[str, Any] = {"machine": processor(), "scale": scale.name, "frames": args.frames, "sizes": {}}
+    figures: dict[str, Any] = {
+        "machine": processor(), "git": git_state(Path(__file__).parent), "scale": scale.name, "frames": args.frames,
+        "sizes": {},
+    }  # fmt: skip
     for height, width in args.sizes:
         figures["sizes"][f"{height}x{width}"] = grid(scale, args.frames, height, width, args.budgets)
     if args.run:
