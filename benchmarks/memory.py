@@ -12,7 +12,7 @@ beside the plan.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,16 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="benchmarks.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command.add_argument("--sizes", nargs="*", type=numbers, default=[(256, 256), (512, 512)], metavar="HxW")
-    command.add_argument("--frames", type=int, default=24)
-    command.add_argument("--budgets", type=int, default=4, help="between the least and the most, default 4")
-    command.add_argument("--run", type=numbers, metavar="TxHxW", help="frames, height and width to animate")
-    command.add_argument("--output", type=Path, help="write the figures as JSON")
+    command.add_argument(
+        "--sizes", nargs="*", type=numbers("HxW"), default=[(256, 256), (512, 512)], metavar="HxW",
+        help="of the plans, default 256x256 512x512; none with no value",
+    )  # fmt: skip
+    command.add_argument("--frames", type=int, default=24, metavar="N", help="of the plans, default 24")
+    command.add_argument(
+        "--budgets", type=int, default=4, metavar="N", help="between the least and the most, default 4"
+    )
+    command.add_argument("--run", type=numbers("TxHxW"), metavar="TxHxW", help="frames, height and width to animate")
+    command.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON")
     command.add_argument(
         "--scale",
         choices=sorted(SCALES),
@@ -68,8 +73,16 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split("x")))
+def numbers(form: str) -> Callable[[str], tuple[int, ...]]:
+    """What reads as many numbers as the form has, such as HxW."""
+
+    def read(text: str) -> tuple[int, ...]:
+        words = text.split("x")
+        if len(words) != len(form.split("x")) or not all(word.isdigit() and int(word) for word in words):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {form}, positive numbers with an x between")
+        return tuple(map(int, words))
+
+    return read
 
 
 def grid(scale: Scale, frames: int, height: int, width: int, budgets: int) -> list[dict[str, Any]]:
